@@ -1,0 +1,1 @@
+"""Load a chat model, name the places in it (sites), read and change them, and score its refusals."""
