@@ -1,0 +1,73 @@
+"""Run only the end of prompts again, as often as wanted, from a cache of everything before it.
+
+Refusal is read, and interventions are made, at the last tokens of a prompt. What comes before them does not
+change, so its keys and values are computed once for a batch; each further pass costs one token (or a few)
+instead of the whole prompt. Hooks that are active see tensors [batch, n_suffix, d_model]; gradients flow
+through the suffix.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refusal.models.chat import Batch, ChatModel, Encoded
+
+
+@dataclass
+class SuffixBatch:
+    """Prompts whose beginning has been run."""
+
+    index: np.ndarray
+    """Which of the prompts these are, int [batch]."""
+    n_suffix: int
+    """Number of tokens that each pass runs."""
+    _model: Any
+    _batch: Batch
+    _cache: Any
+
+    def logits(self) -> Tensor:
+        """Run the last ``n_suffix`` tokens under whatever hooks are active; return float32 [batch, vocab]."""
+        cache = copy.copy(self._cache)  # a pass appends to its own copy; the tensors themselves are shared
+        cache.layers = [copy.copy(layer) for layer in self._cache.layers]
+        output = self._model(
+            input_ids=self._batch.input_ids[:, -self.n_suffix :],
+            attention_mask=self._batch.attention_mask,
+            position_ids=self._batch.position_ids[:, -self.n_suffix :],
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1].float()
+
+
+def suffix_batches(
+    chat: ChatModel, prompts: Sequence[Encoded], *, n_suffix: int = 1, batch_size: int = 64
+) -> Iterator[SuffixBatch]:
+    """Yield the prompts in batches of similar length, each with its beginning already run.
+
+    Every prompt must have more than ``n_suffix`` tokens.
+    """
+    order = np.argsort([len(prompt.ids) for prompt in prompts], kind="stable")
+    for start in range(0, len(order), batch_size):
+        index = order[start : start + batch_size]
+        batch = chat.pad([prompts[i] for i in index])
+        yield SuffixBatch(index, n_suffix, chat.model, batch, _prefix_cache(chat, batch, n_suffix))
+
+
+def _prefix_cache(chat: ChatModel, batch: Batch, n_suffix: int) -> Any:
+    with torch.no_grad():
+        output = chat.model(
+            input_ids=batch.input_ids[:, :-n_suffix],
+            attention_mask=batch.attention_mask[:, :-n_suffix],
+            position_ids=batch.position_ids[:, :-n_suffix],
+            use_cache=True,
+            logits_to_keep=1,
+        )
+    return output.past_key_values
