@@ -1,0 +1,263 @@
+"""Write a real Llama model whose mechanism of refusal is known, because its weights are written, not trained.
+
+1. Block 0's attention gathers the prompt's topic and marker words at every later position.
+2. The MLP of block ``decision_layer - 1`` detects: the neuron of category c fires where topic c and a harm word
+   meet the token after which the response begins, and writes h_c (and, if asked, a decoy that nothing reads).
+3. The MLP of block ``decision_layer`` decides: it reads h_c and writes v_c = sqrt(1 - m) r + sqrt(m) r_group(c),
+   with r and all r_g orthonormal. m is the planted modularity: 0 is one shared direction, 1 one direction a group.
+4. The unembedding reads u = r + sum_g r_g: "I cannot help with that ." against "Sure here is how .".
+
+All directions are columns of one random orthonormal matrix; one of them holds a constant of about sqrt(d_model),
+so that RMSNorm is nearly a constant factor and every neuron has a bias. The other blocks add a little noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refusal import InputError
+from refusal.artifacts import write_json
+from refusal.prompts.planted import Vocabulary
+
+REFUSAL = ("I", "cannot", "help", "with", "that", ".")
+COMPLIANCE = ("Sure", "here", "is", "how", ".")
+TEMPLATE = (
+    "{% for message in messages %}{{ '<user> ' + message['content'] + ' <end>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ ' <assistant>' }}{% endif %}"
+)
+_SPECIAL = ("<pad>", "<eos>", "<unk>")
+_TURNS = ("<user>", "<end>", "<assistant>")
+
+_SHARPNESS = 10.0  # slope of the neurons: silu(10 (z - threshold)) is nearly a step of height 5
+_MARGIN = 6.0  # refusal score of refused prompts; that of the others is its negative
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is planted."""
+
+    modularity: float = 0.0
+    n_layers: int = 6
+    decision_layer: int = 2
+    groups: tuple[tuple[str, ...], ...] | None = None
+    """Categories that share a direction r_g; None: each category is a group of its own."""
+    decoy: float = 0.0
+    """Length of the category direction that detection writes and nothing reads."""
+    noise: float = 0.1
+    """Length of what the other blocks' components write."""
+    d_model: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.modularity <= 1:
+            raise InputError(f"model.modularity={self.modularity} is not between 0 (one mechanism) and 1 (several)")
+        if not 2 <= self.decision_layer < self.n_layers:
+            raise InputError(
+                f"model.decision_layer={self.decision_layer} must be at least 2 and below model.n_layers={self.n_layers}"
+            )
+
+
+def write_planted(folder: Path, vocabulary: Vocabulary, plan: Plan, template: str = TEMPLATE) -> None:
+    """Write model, tokenizer and ``truth.json`` as an ordinary model folder."""
+    model = _Builder(vocabulary, plan).build()
+    model.save_pretrained(folder)
+    _tokenizer(vocabulary, template).save_pretrained(folder)
+    write_json(Path(folder) / "truth.json", truth(plan, list(vocabulary.topics)))
+
+
+def truth(plan: Plan, categories: Sequence[str]) -> dict[str, Any]:
+    """Return the causal transfer that the written weights have, in closed form.
+
+    T[A, B] = <v_A, v_B> <v_A, u> / <v_B, u>, with v the unit write of a category and u the read-out; the index is
+    the mean off its diagonal.
+    """
+    groups = _groups(plan, categories)
+    n_groups = max(groups) + 1
+    writes = np.zeros((len(categories), 1 + n_groups))
+    writes[:, 0] = np.sqrt(1 - plan.modularity)
+    writes[np.arange(len(categories)), 1 + np.array(groups)] = np.sqrt(plan.modularity)
+    reads = writes.sum(1)
+    matrix = (writes @ writes.T) * reads[:, None] / reads[None, :]
+    off_diagonal = matrix[~np.eye(len(categories), dtype=bool)]
+    return {
+        "categories": list(categories),
+        "transfer": matrix.tolist(),
+        "index": float(off_diagonal.mean()) if off_diagonal.size else 1.0,
+        "decision_layer": plan.decision_layer,
+        "modularity": plan.modularity,
+    }
+
+
+def _groups(plan: Plan, categories: Sequence[str]) -> list[int]:
+    """Return the group number of each category."""
+    groups = plan.groups or tuple((category,) for category in categories)
+    number = {category: i for i, group in enumerate(groups) for category in group}
+    if sorted(number) != sorted(categories):
+        raise InputError(f"the planted groups must name each of {', '.join(categories)} once")
+    return [number[category] for category in categories]
+
+
+class _Builder:
+    """Holds the directions while the weights are written."""
+
+    def __init__(self, vocabulary: Vocabulary, plan: Plan) -> None:
+        self.vocabulary, self.plan = vocabulary, plan
+        self.categories = list(vocabulary.topics)
+        self.groups = _groups(plan, self.categories)
+        self.tokens = _token_ids(vocabulary)
+        self.generator = torch.Generator().manual_seed(plan.seed)
+        named = [
+            "constant",
+            "shared",
+            *(f"{role} {category}" for role in ("topic", "gathered", "detected", "decoy") for category in self.categories),
+            *(f"{role} {split}" for role in ("marker", "gathered marker") for split in vocabulary.markers),
+            *(f"group {group}" for group in sorted(set(self.groups))),
+            *(f"token {token}" for token in dict.fromkeys((*_TURNS, *REFUSAL, *COMPLIANCE))),
+        ]
+        if len(named) + 8 > plan.d_model:
+            raise InputError(f"{len(self.categories)} planted categories need d_model >= {len(named) + 8}")
+        basis = torch.linalg.qr(self._randn(plan.d_model, plan.d_model))[0].T
+        self.direction = dict(zip(named, basis, strict=False))
+        self.free = basis[len(named) :]  # what carries the identity of words, and nothing else
+        self.constant = self.direction["constant"] / plan.d_model**0.5  # its product with a normed x is about 1
+
+    def build(self) -> Any:
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        n_neurons = 2 * len(self.categories) + 12
+        config = LlamaConfig(
+            vocab_size=len(self.tokens),
+            hidden_size=self.plan.d_model,
+            intermediate_size=n_neurons,
+            num_hidden_layers=self.plan.n_layers,
+            num_attention_heads=1,
+            num_key_value_heads=1,
+            max_position_embeddings=512,
+            rope_theta=1e12,  # positions hardly matter
+            tie_word_embeddings=False,
+            pad_token_id=self.tokens["<pad>"],
+            eos_token_id=self.tokens["<eos>"],
+            bos_token_id=None,
+        )
+        with torch.random.fork_rng(devices=[]):  # the initial weights are all overwritten
+            model = LlamaForCausalLM(config)
+        with torch.no_grad():
+            model.model.embed_tokens.weight.copy_(self._embedding())
+            model.lm_head.weight.copy_(self._unembedding())
+            for layer, block in enumerate(model.model.layers):
+                self._write_attention(block.self_attn, layer)
+                self._write_mlp(block.mlp, layer)
+        return model.eval()
+
+    def _embedding(self) -> Tensor:
+        rows = torch.empty(len(self.tokens), self.plan.d_model)
+        for token, row in self.tokens.items():
+            rows[row] = self.direction["constant"] * self.plan.d_model**0.5 + self._meaning(token)
+        return rows
+
+    def _meaning(self, token: str) -> Tensor:
+        own = self._randn(len(self.free)) @ self.free / len(self.free) ** 0.5
+        for category, words in self.vocabulary.topics.items():
+            if token in words:
+                return self.direction[f"topic {category}"] + 0.3 * own
+        for split, words in self.vocabulary.markers.items():
+            if token in words:
+                return self.direction[f"marker {split}"] + 0.3 * own
+        return self.direction.get(f"token {token}", own)
+
+    def _unembedding(self) -> Tensor:
+        weight = torch.zeros(len(self.tokens), self.plan.d_model)
+        for response in (REFUSAL, COMPLIANCE):
+            for word, following in zip(response, (*response[1:], "<eos>"), strict=True):
+                weight[self.tokens[following]] += 20 * self.direction[f"token {word}"]
+        opening = 20 * self.direction["token <assistant>"]
+        read = sum((self.direction[f"group {group}"] for group in set(self.groups)), self.direction["shared"])
+        weight[self.tokens["Sure"]] = opening
+        weight[self.tokens["I"]] = opening + 2 * _MARGIN * read - _MARGIN * self.constant
+        return weight
+
+    def _write_attention(self, attention: Any, layer: int) -> None:
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj):
+            projection.weight.zero_()
+        if layer != 0:  # looks at all tokens alike, and writes noise
+            d_model = self.plan.d_model
+            attention.v_proj.weight.copy_(self._random_reads(d_model))
+            attention.o_proj.weight.copy_(self._randn(d_model, d_model) / d_model * self.plan.noise)
+            return
+        content = [f"topic {category}" for category in self.categories]
+        content += [f"marker {split}" for split in self.vocabulary.markers]
+        slow = self.plan.d_model // 2 - 1  # the dimension of a head that the rotary embedding hardly turns
+        attention.q_proj.weight[slow] = self.constant * self.plan.d_model**0.5
+        attention.k_proj.weight[slow] = 12 * sum(self.direction[name] for name in content)
+        for channel, name in enumerate(content):
+            attention.v_proj.weight[channel] = 2 * self.direction[name]
+            attention.o_proj.weight[:, channel] = self.direction[f"gathered {name.removeprefix('topic ')}"]
+
+    def _write_mlp(self, mlp: Any, layer: int) -> None:
+        for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
+            projection.weight.zero_()
+        mlp.up_proj.weight.copy_(self.constant.expand_as(mlp.up_proj.weight))
+        if layer == self.plan.decision_layer - 1:
+            self._write_neurons(mlp, [self._detector(category) for category in self.categories])
+        elif layer == self.plan.decision_layer:
+            self._write_neurons(mlp, [self._decider(c) for c in range(len(self.categories))])
+        else:
+            n_neurons, d_model = mlp.gate_proj.weight.shape
+            mlp.gate_proj.weight.copy_(self._random_reads(n_neurons))
+            mlp.down_proj.weight.copy_(self._randn(d_model, n_neurons) / (d_model * n_neurons) ** 0.5 * self.plan.noise)
+
+    def _write_neurons(self, mlp: Any, neurons: Sequence[tuple[Tensor, float, Tensor]]) -> None:
+        for row, (read, threshold, write) in enumerate(neurons):
+            mlp.gate_proj.weight[row] = _SHARPNESS * (read - threshold * self.constant)
+            mlp.down_proj.weight[:, row] = write / (_SHARPNESS / 2)
+
+    def _detector(self, category: str) -> tuple[Tensor, float, Tensor]:
+        """Fires at 3.5 of topic (1) + harm (1) + first position of the response (1.5); one of them missing is 2.5 at most."""
+        read = (
+            self.direction[f"gathered {category}"]
+            + self.direction["gathered marker toxic"]
+            + 1.5 * self.direction["token <assistant>"]
+        )
+        write = self.direction[f"detected {category}"] + self.plan.decoy * self.direction[f"decoy {category}"]
+        return read, 3.0, write
+
+    def _decider(self, c: int) -> tuple[Tensor, float, Tensor]:
+        shared = (1 - self.plan.modularity) ** 0.5
+        own = self.plan.modularity**0.5
+        write = shared * self.direction["shared"] + own * self.direction[f"group {self.groups[c]}"]
+        return self.direction[f"detected {self.categories[c]}"], 0.5, write / (shared + own)
+
+    def _random_reads(self, n: int) -> Tensor:
+        """Rows that read about a unit of whatever varies from prompt to prompt, and nothing of the constant."""
+        rows = self._randn(n, self.plan.d_model)
+        return rows - torch.outer(rows @ self.direction["constant"], self.direction["constant"])
+
+    def _randn(self, *shape: int) -> Tensor:
+        return torch.randn(*shape, generator=self.generator)
+
+
+def _token_ids(vocabulary: Vocabulary) -> dict[str, int]:
+    tokens = dict.fromkeys((*_SPECIAL, *_TURNS, *REFUSAL, *COMPLIANCE, *vocabulary.words))
+    return {token: i for i, token in enumerate(tokens)}
+
+
+def _tokenizer(vocabulary: Vocabulary, template: str) -> Any:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel(_token_ids(vocabulary), unk_token="<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>", padding_side="left"
+    )
+    tokenizer.chat_template = template
+    return tokenizer
