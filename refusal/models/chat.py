@@ -131,7 +131,7 @@ class ChatModel:
             return self.tokenizer.apply_chat_template(
                 messages, tokenize=False, add_generation_prompt=True, enable_thinking=False
             )
-        except Exception as error:  # noqa: BLE001  a template is a program of the model's author: it may raise anything
+        except Exception as error:
             raise InputError(f"the chat template of {self.name} cannot be used: {error}") from error
 
 

@@ -50,7 +50,7 @@ class Plan:
     """Categories that share a direction r_g; None: each category is a group of its own."""
     decoy: float = 0.0
     """Length of the category direction that detection writes and nothing reads."""
-    noise: float = 0.1
+    noise: float = 0.05
     """Length of what the other blocks' components write."""
     d_model: int = 128
     seed: int = 0
@@ -60,7 +60,7 @@ class Plan:
             raise InputError(f"model.modularity={self.modularity} is not between 0 (one mechanism) and 1 (several)")
         if not 2 <= self.decision_layer < self.n_layers:
             raise InputError(
-                f"model.decision_layer={self.decision_layer} must be at least 2 and below model.n_layers={self.n_layers}"
+                f"model.decision_layer={self.decision_layer} must be from 2 to model.n_layers - 1 = {self.n_layers - 1}"
             )
 
 
@@ -116,7 +116,11 @@ class _Builder:
         named = [
             "constant",
             "shared",
-            *(f"{role} {category}" for role in ("topic", "gathered", "detected", "decoy") for category in self.categories),
+            *(
+                f"{role} {category}"
+                for role in ("topic", "gathered", "detected", "decoy")
+                for category in self.categories
+            ),
             *(f"{role} {split}" for role in ("marker", "gathered marker") for split in vocabulary.markers),
             *(f"group {group}" for group in sorted(set(self.groups))),
             *(f"token {token}" for token in dict.fromkeys((*_TURNS, *REFUSAL, *COMPLIANCE))),
@@ -219,7 +223,7 @@ class _Builder:
             mlp.down_proj.weight[:, row] = write / (_SHARPNESS / 2)
 
     def _detector(self, category: str) -> tuple[Tensor, float, Tensor]:
-        """Fires at 3.5 of topic (1) + harm (1) + first position of the response (1.5); one of them missing is 2.5 at most."""
+        """Fires at 3.5: topic (1), harm (1) and the token before the response (1.5); one missing leaves 2.5 at most."""
         read = (
             self.direction[f"gathered {category}"]
             + self.direction["gathered marker toxic"]

@@ -104,7 +104,9 @@ def _expand(name: str, n_layers: int) -> Iterable[Site]:
     if stop < start:
         raise InputError(f"layer range '{name}' runs backwards; write {kind}_{stop}-{start}")
     if stop >= n_layers:
-        raise InputError(f"'{name}' is past the model's depth: its {n_layers} blocks are {kind}_0 to {kind}_{n_layers - 1}")
+        raise InputError(
+            f"'{name}' is past the model's depth: its {n_layers} blocks are {kind}_0 to {kind}_{n_layers - 1}"
+        )
     return [Site(kind, layer) for layer in range(start, stop + 1)]
 
 

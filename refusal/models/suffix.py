@@ -47,6 +47,26 @@ class SuffixBatch:
         return output.logits[:, -1].float()
 
 
+@dataclass
+class WholeBatch:
+    """Prompts that every pass runs from their first token, for interventions at all positions."""
+
+    index: np.ndarray
+    """Which of the prompts these are, int [batch]."""
+    _model: Any
+    _batch: Batch
+
+    def logits(self) -> Tensor:
+        """Run the prompts under whatever hooks are active; return float32 [batch, vocab]."""
+        return self._model(**self._batch._asdict(), use_cache=False, logits_to_keep=1).logits[:, -1].float()
+
+
+def whole_batches(chat: ChatModel, prompts: Sequence[Encoded], *, batch_size: int = 64) -> Iterator[WholeBatch]:
+    """Yield the prompts in batches of similar length."""
+    for index in _by_length(prompts, batch_size):
+        yield WholeBatch(index, chat.model, chat.pad([prompts[i] for i in index]))
+
+
 def suffix_batches(
     chat: ChatModel, prompts: Sequence[Encoded], *, n_suffix: int = 1, batch_size: int = 64
 ) -> Iterator[SuffixBatch]:
@@ -54,11 +74,14 @@ def suffix_batches(
 
     Every prompt must have more than ``n_suffix`` tokens.
     """
-    order = np.argsort([len(prompt.ids) for prompt in prompts], kind="stable")
-    for start in range(0, len(order), batch_size):
-        index = order[start : start + batch_size]
+    for index in _by_length(prompts, batch_size):
         batch = chat.pad([prompts[i] for i in index])
         yield SuffixBatch(index, n_suffix, chat.model, batch, _prefix_cache(chat, batch, n_suffix))
+
+
+def _by_length(prompts: Sequence[Encoded], batch_size: int) -> list[np.ndarray]:
+    order = np.argsort([len(prompt.ids) for prompt in prompts], kind="stable")
+    return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
 def _prefix_cache(chat: ChatModel, batch: Batch, n_suffix: int) -> Any:

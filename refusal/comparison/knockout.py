@@ -1,0 +1,144 @@
+"""Knock directions out of what the model's components write, and see what becomes of the refusal score.
+
+A knock-out of category A projects, in every component write of the blocks from ``start`` to ``stop - 1``, the
+deviation from a centre off A's direction; the centre on a prompt of category B is the mean over B's complied
+prompts, so that a knock-out never moves the topic (method: causal transfer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from refusal.comparison.contrast import Contrast
+from refusal.models.chat import ChatModel
+from refusal.models.hooks import Edit, editing
+from refusal.models.refusal_score import refusal_score
+from refusal.models.sites import Site
+from refusal.models.suffix import suffix_batches, whole_batches
+from refusal.progress import track
+
+Condition = Callable[[np.ndarray], Mapping[Site, Edit]]
+"""Given which prompts a batch holds (indices, [batch]), what to change at which sites."""
+
+WRITES = ("attention", "mlp")
+
+
+class KnockOuts:
+    """Runs knock-outs on the refused prompts of a contrast.
+
+    Args:
+        chat: The model.
+        contrast: The study's prompts.
+        tokens: Refusal tokens.
+        batch_size: Prompts at a time.
+    """
+
+    def __init__(self, chat: ChatModel, contrast: Contrast, tokens: Sequence[int], *, batch_size: int = 128) -> None:
+        self.chat, self.contrast, self.tokens, self.batch_size = chat, contrast, tokens, batch_size
+        self.rows = contrast.rows(refused=True)
+        self.category = contrast.category[self.rows]
+        self.centres = contrast.mean(contrast.writes, refused=False)
+
+    def falls(self, conditions: Sequence[Condition], *, whole: bool = False) -> np.ndarray:
+        """Return how far each condition lowers the refusal score of each refused prompt, [n_conditions, n_rows], nats.
+
+        With ``whole``, edits reach all positions rather than the last alone (slower: nothing can be cached).
+        """
+        scores = np.zeros((1 + len(conditions), len(self.rows)))
+        make = whole_batches if whole else suffix_batches
+        prompts = [self.contrast.prompts[row] for row in self.rows]
+        n_batches = -(-len(prompts) // self.batch_size)
+        with torch.no_grad():
+            for batch in track(make(self.chat, prompts, batch_size=self.batch_size), "knocking out", total=n_batches):
+                for i, condition in enumerate((_unchanged, *conditions)):
+                    with editing(self.chat.model, condition(self.rows[batch.index])):
+                        scores[i, batch.index] = refusal_score(batch.logits(), self.tokens).cpu().numpy()
+        return scores[0] - scores[1:]
+
+    def divergence(self, condition: Condition) -> np.ndarray:
+        """Return KL(unchanged || changed) of the next token for each complied prompt, [n_complied], nats."""
+        rows = self.contrast.rows(refused=False)
+        prompts = [self.contrast.prompts[row] for row in rows]
+        divergence = np.zeros(len(rows))
+        with torch.no_grad():
+            for batch in suffix_batches(self.chat, prompts, batch_size=self.batch_size):
+                clean = batch.logits().log_softmax(-1)
+                with editing(self.chat.model, condition(rows[batch.index])):
+                    changed = batch.logits().log_softmax(-1)
+                divergence[batch.index] = (clean.exp() * (clean - changed)).sum(-1).cpu().numpy()
+        return divergence
+
+    def off(
+        self,
+        directions: np.ndarray,
+        start: int,
+        stop: int,
+        *,
+        knocked: int | None = None,
+        freeze_rest: bool = False,
+        everywhere: bool = False,
+    ) -> Condition:
+        """Return the condition that projects a category's directions off the writes of blocks start .. stop - 1.
+
+        Each prompt uses the directions and the centre of the half that it does not belong to.
+
+        Args:
+            directions: Unit vectors, or zeros where there is none, [2, n_categories, n_layers, 2, d_model].
+            start: First block.
+            stop: Block after the last.
+            knocked: The category whose directions are used; None: each prompt's own.
+            freeze_rest: Whether the blocks from ``stop`` on write what they wrote without the knock-out.
+            everywhere: Whether to project at all positions; before the last the centre is zero.
+        """
+
+        def condition(rows: np.ndarray) -> Mapping[Site, Edit]:
+            other = 1 - self.contrast.half[rows]
+            category = self.contrast.category[rows]
+            edits: dict[Site, Edit] = {}
+            for layer, component in np.ndindex(self.contrast.n_layers, len(WRITES)):
+                site = Site(WRITES[component], layer)
+                if start <= layer < stop:
+                    w = directions[other, category if knocked is None else knocked, layer, component]
+                    if w.any():
+                        centre = self.centres[other, category, layer, component]
+                        edits[site] = _project_off(self._tensor(w), self._tensor(centre), everywhere=everywhere)
+                elif freeze_rest and layer >= stop:
+                    edits[site] = _replace_last(self._tensor(self.contrast.writes[rows, layer, component]))
+            return edits
+
+        return condition
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32)).to(self.chat.device)
+
+
+def _unchanged(_rows: np.ndarray) -> Mapping[Site, Edit]:
+    return {}
+
+
+def _project_off(w: Tensor, centre: Tensor, *, everywhere: bool) -> Edit:
+    """Return the edit x - ((x - centre) . w) w; w (unit) and centre are [batch, d_model]."""
+
+    def edit(x: Tensor) -> Tensor:
+        direction = w.to(x.dtype)[:, None]
+        deviation = x.clone()
+        deviation[:, -1] -= centre.to(x.dtype)
+        along = (deviation * direction).sum(-1, keepdim=True)
+        if not everywhere:
+            along[:, :-1] = 0
+        return x - along * direction
+
+    return edit
+
+
+def _replace_last(value: Tensor) -> Edit:
+    """Return the edit that puts a value [batch, d_model] at the last position."""
+
+    def edit(x: Tensor) -> Tensor:
+        return torch.cat([x[:, :-1], value.to(x.dtype)[:, None]], dim=1)
+
+    return edit
