@@ -1,0 +1,126 @@
+"""A model without any nonlinearity, and dictionaries written by hand, so that every effect is known on paper."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from refusal.circuits.experiment import Experiment
+from refusal.models.chat import INSTRUCTION, TEMPLATE, ChatModel, Encoded
+from refusal.models.sites import parse_site
+
+
+class HandSae(nn.Module):
+    """f = relu(x E), x_hat = f D + b."""
+
+    def __init__(self, encoder: Any, directions: Any, bias: Any = 0.0) -> None:
+        super().__init__()
+        self.encoder = torch.as_tensor(encoder, dtype=torch.float32)
+        self.directions = torch.as_tensor(directions, dtype=torch.float32)
+        self.bias = torch.as_tensor(bias, dtype=torch.float32)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return (x @ self.encoder).relu()
+
+    def decode(self, f: Tensor) -> Tensor:
+        return f @ self.directions + self.bias
+
+
+class Block(nn.Module):
+    """x + A x, then + M x; each a matrix that acts on rows, without bias."""
+
+    def __init__(self, attention: Tensor, mlp: Tensor, activation: nn.Module) -> None:
+        super().__init__()
+        self.self_attn = nn.Linear(*attention.shape, bias=False)
+        linear = nn.Linear(*mlp.shape, bias=False)
+        self.self_attn.weight.data, linear.weight.data = attention.T.clone(), mlp.T.clone()
+        self.mlp = nn.Sequential(linear, activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.self_attn(x)
+        return x + self.mlp(x)
+
+
+class LinearModel(nn.Module):
+    """Tokens do not mix; two logits, whose difference is the refusal score of token 0: m = x . u."""
+
+    def __init__(self, embedding: Tensor, blocks: list[Block], u: Tensor) -> None:
+        super().__init__()
+        self.embedding = embedding
+        self.model = nn.Module()
+        self.model.layers = nn.ModuleList(blocks)
+        self.u = u
+        self.requires_grad_(False)
+
+    def forward(self, input_ids: Tensor, **_: Any) -> Any:
+        x = self.embedding[input_ids]
+        for block in self.model.layers:  # type: ignore[union-attr]
+            x = block(x)
+        logits = torch.stack([x @ self.u, torch.zeros(x.shape[:-1])], -1)
+        return SimpleNamespace(logits=logits, past_key_values=SimpleNamespace(layers=[]))
+
+
+class LinearChat(ChatModel):
+    """The model with token ids for text."""
+
+    def __post_init__(self) -> None:
+        pass
+
+    @property
+    def d_model(self) -> int:
+        return len(self.model.u)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device("cpu")
+
+    @property
+    def pad_id(self) -> int:
+        return 0
+
+
+def linear_chat(
+    embedding: Any, blocks: list[tuple[Any, Any]], u: Any, activation: nn.Module | None = None
+) -> LinearChat:
+    """Build the model from the token's vectors, each block's two matrices [d, d], and the read-out."""
+    parts = [
+        Block(*(torch.as_tensor(matrix, dtype=torch.float32) for matrix in pair), activation or nn.Identity())
+        for pair in blocks
+    ]
+    vectors, read = (torch.as_tensor(value, dtype=torch.float32) for value in (embedding, u))
+    return LinearChat(LinearModel(vectors, parts, read), None, "linear")
+
+
+def prompt(*ids: int, n_template: int = 1) -> Encoded:
+    """Return token ids whose last ones are the template after the instruction."""
+    kinds = np.full(len(ids), INSTRUCTION, np.uint8)
+    kinds[len(ids) - n_template :] = TEMPLATE
+    return Encoded(list(ids), kinds)
+
+
+def random_experiment(seed: int = 0, *, activation: nn.Module | None = None, **options: Any) -> Experiment:
+    """Return a random model of 2 blocks and d_model 4, with a dictionary of 6 features at each of its six sites."""
+    rng = np.random.default_rng(seed)
+    n_prompts, d_model, d_sae = 12, 4, 6
+    embedding = rng.normal(size=(n_prompts, d_model))
+    blocks = [tuple(0.5 * rng.normal(size=(2, d_model, d_model))) for _ in range(2)]
+    saes = {
+        parse_site(f"{kind}_{layer}"): HandSae(
+            rng.normal(size=(d_model, d_sae)), 0.3 * rng.normal(size=(d_sae, d_model)), 0.1 * rng.normal(size=d_model)
+        )
+        for kind in ("attention", "mlp", "residuals")
+        for layer in range(2)
+    }
+    return Experiment(
+        chat=linear_chat(embedding, blocks, rng.normal(size=d_model), activation),  # type: ignore[arg-type]
+        encoded=[prompt(*rng.integers(n_prompts, size=rng.integers(1, 4)), i) for i in range(n_prompts)],
+        categories=["hate", "privacy"] * (n_prompts // 2),
+        refused=np.arange(n_prompts) % 4 < 2,
+        saes=saes,
+        refusal_tokens=[0],
+        **{"batch_size": 5, **options},
+    )
