@@ -7,14 +7,17 @@ covers everything that changes the content, and nothing else.
 
 from __future__ import annotations
 
+import errno
+import glob
 import hashlib
 import json
 import os
 import re
 import shutil
-import tempfile
+import threading
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,9 @@ from refusal import InputError
 from refusal.progress import say
 
 CARD = "card.json"
+DISK_REFUSES = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO, errno.EFBIG}
+DISK_REFUSES |= {errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG}  # a file where a folder should be
+NAME_LENGTH = 80  # two of them and a suffix fit into the 255 bytes of a file name
 
 
 def fingerprint(content: Mapping[str, Any]) -> str:
@@ -31,23 +37,31 @@ def fingerprint(content: Mapping[str, Any]) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(file)
+    """Return the SHA-256 of a file's bytes, in hexadecimal.
 
-
-def _digest(file: Any) -> str:
-    """Python 3.10's stand-in for ``hashlib.file_digest``."""
+    Raises:
+        InputError: The file is absent or cannot be read.
+    """
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
-        digest.update(block)
+    try:
+        with Path(path).open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     return digest.hexdigest()
 
 
 def clean_name(text: str) -> str:
-    """Return the text as one safe path component: letters, digits, ``.``, ``_`` and ``-``, never hidden or empty."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[:120]
-    return name or "_"
+    """Return the text as one safe path component: letters, digits, ``.``, ``_`` and ``-``, never hidden or empty.
+
+    A text that has to be changed gets six hexadecimal digits of its hash, so that no two texts share a file.
+    """
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-")[:NAME_LENGTH]
+    if name == text and name:
+        return name
+    digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:6]
+    return f"{name[: NAME_LENGTH - 7]}-{digest}" if name else digest
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -58,7 +72,7 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -67,8 +81,10 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -86,61 +102,93 @@ def read_json(path: Path) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise InputError(f"{path} is not valid JSON ({error}); delete it, or rebuild it with force=true") from error
 
 
 def complete(folder: Path) -> dict[str, Any] | None:
-    """Return the card of a finished result, or None where there is none."""
-    card = Path(folder) / CARD
-    return read_json(card) if card.is_file() else None
+    """Return the card of a finished result, or None where there is none.
+
+    Raises:
+        InputError: There is a card, but it is damaged.
+    """
+    path = Path(folder) / CARD
+    if not path.is_file():
+        return None
+    card = read_json(path)
+    if not isinstance(card, dict):
+        raise InputError(f"{path} is not a card (a JSON object); delete {folder}, or rebuild it with force=true")
+    return card
 
 
 @contextmanager
 def publish(folder: Path, card: Mapping[str, Any]) -> Iterator[Path]:
     """Yield a temporary folder to fill; then write the card and move it to its final place.
 
-    An older result at that place is replaced. If the block raises, nothing of it remains.
+    An older result at that place is replaced. If the block raises, nothing of it remains, and what was there before
+    stays. Call it inside ``building(folder)``, which also removes what a killed process left.
 
     Raises:
         InputError: The disk refuses to write.
     """
     folder = Path(folder)
+    temporary, replaced = (folder.with_name(f".{folder.name}.{uuid.uuid4().hex}.tmp") for _ in range(2))
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    except OSError as error:
-        raise InputError(f"cannot write in {folder.parent}: {error.strerror or error}") from error
-    try:
-        yield temporary
-        write_json(temporary / CARD, dict(card))
-        temporary.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
-    except OSError as error:
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+        with _disk_errors(folder):
+            temporary.mkdir(parents=True)
+            yield temporary
+            write_json(temporary / CARD, dict(card))
+            _flush(temporary)
+            if folder.exists():  # moved away whole: a folder being deleted must never look like a result
+                folder.rename(replaced)
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 @contextmanager
 def building(folder: Path) -> Iterator[None]:
-    """Hold the lock of a result while it is built; a second process waits here, then finds it complete."""
+    """Hold the lock of a result while it is built; a second process waits here, then finds it complete.
+
+    Raises:
+        InputError: The disk refuses to write the lock.
+    """
     from filelock import FileLock, Timeout
 
     folder = Path(folder)
-    try:
+    with _disk_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder.parent / f".{folder.name}.lock")
+        lock = FileLock(folder.with_name(f".{folder.name}.lock"))
         try:
             lock.acquire(timeout=0)
         except Timeout:
             say(folder.parent.name, "waiting", f"another process is building {folder}")
             lock.acquire()
-    except OSError as error:
-        raise InputError(f"cannot write in {folder.parent}: {error.strerror or error}") from error
     try:
+        for leftover in folder.parent.glob(f".{glob.escape(folder.name)}.{'[0-9a-f]' * 32}.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def _disk_errors(folder: Path) -> Iterator[None]:
+    """Turn what a disk refuses into one line; any other ``OSError`` is not the disk's fault, and passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_REFUSES:
+            raise
+        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+
+
+def _flush(folder: Path) -> None:
+    """Have the disk keep every file of a folder, before a rename says that it does."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
