@@ -183,7 +183,7 @@ def _disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in DISK_REFUSES:
             raise
-        raise InputError(f"cannot write {folder}: {error.strerror or error}") from error
+        raise InputError(f"cannot write {folder}: {os.strerror(error.errno)}") from error
 
 
 def _flush(folder: Path) -> None:
