@@ -1,0 +1,275 @@
+"""Every option of the three commands: its type, what it means in one line, and what values it can take.
+
+The YAML files in ``conf/`` are the only place of defaults. A group whose choices have options of their own has a
+class for each: ``WeightedSampler`` is a ``Sampler`` with ``toxic_fraction``, and no other sampler takes one.
+"""
+
+# ruff: noqa: RUF009  (option() makes a dataclass field)
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+
+def option(text: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None) -> Any:
+    """Return the dataclass field of an option without default.
+
+    Args:
+        text: What it means, in one line; ``--help`` prints it.
+        choices: The values it can take, where they can be listed.
+        low: The least value of a number.
+        high: The greatest value of a number.
+    """
+    return field(metadata={"text": text, "choices": choices, "low": low, "high": high})
+
+
+class Choice:
+    """A group, one of whose choices is taken."""
+
+    def arguments(self) -> dict[str, Any]:
+        """Return the options that this choice has and its group at large has not: arguments of what it stands for."""
+        group = next(base for base in type(self).__mro__ if Choice in base.__bases__)
+        common = {option.name for option in fields(group)} if isinstance(self, group) else set()  # type: ignore[arg-type]
+        return {own.name: getattr(self, own.name) for own in fields(self) if own.name not in common}  # type: ignore[arg-type]
+
+
+@dataclass
+class Data(Choice):
+    """Which prompts are shown to the model."""
+
+    name: str = option("Name of the prompts in results.")
+    max_per_category: int | None = option(
+        "At most this many prompts of a category in a split, drawn by the seed; null: all.", low=2
+    )
+    categories: list[str] | None = option("Only these categories; null: all.")
+    equalise: bool = option("Whether every category has the same number of prompts in a split.")
+
+
+@dataclass
+class PlantedData(Data):
+    """Made-up prompts for the planted models."""
+
+    n_safe: int = option("Harmless prompts a category.", low=2)
+    n_hard: int = option("Harmless prompts a category that look harmful.", low=2)
+    n_toxic: int = option("Harmful prompts a category.", low=2)
+
+
+@dataclass
+class FolderData(Data):
+    """A folder with the three CSV files of OR-Bench."""
+
+    dir: str = option("Folder with or-bench-80k.csv, or-bench-hard-1k.csv and or-bench-toxic.csv.")
+
+
+@dataclass
+class Model(Choice):
+    """Which chat model is studied."""
+
+    name: str | None = option("Name of the model's folder in results; null: from the choice or its path.")
+    dtype: str = option("Number type of the weights.", choices=("auto", "float32", "bfloat16", "float16"))
+    device: str = option("Where the model runs: auto, cpu, cuda, cuda:1, mps.")
+    attn_implementation: str | None = option("Attention of transformers, such as eager or sdpa; null: its choice.")
+    system_prompt: str | None = option("System message before every prompt; null: none.")
+    refusal_tokens: list[int] | None = option("Ids of the tokens that open refusals; null: learnt from the responses.")
+    refusal_phrases: list[str] | None = option("Openings that make a response a refusal; null: the usual ones.")
+    response_tokens: int = option("Greatest length of a response, in tokens.", low=1)
+
+
+@dataclass
+class LocalModel(Model):
+    """A folder of the form that transformers saves."""
+
+    path: str = option("Folder of the model, with its config.json and tokenizer.")
+
+
+@dataclass
+class HubModel(Model):
+    """A model of the Hugging Face hub."""
+
+    path: str = option("Name of the model on the Hugging Face hub.")
+    revision: str | None = option("Branch, tag or commit on the hub; null: the newest.")
+
+
+@dataclass
+class PlantedModel(Model):
+    """A Llama whose weights are written, so that its mechanism of refusal is known."""
+
+    modularity: float = option("0: one mechanism for all categories; 1: one for each.", low=0, high=1)
+    n_layers: int = option("Number of blocks.", low=3)
+    decision_layer: int = option("Block that decides to refuse.", low=2)
+    groups: list[list[str]] | None = option("Categories that share a mechanism, [[a,b],[c]]; null: each its own.")
+    decoy: float = option("Length of a direction by category that is active and does nothing.", low=0)
+    noise: float = option("Length of what the other blocks write.", low=0)
+
+
+@dataclass
+class Layers:
+    """Which places of the model are read."""
+
+    preset: str = option(
+        "every block's three sites; all, the middle 12 or 7 sparse blocks; auto: every up to 8 blocks, else middle.",
+        choices=("auto", "every", "sparse", "middle", "all"),
+    )
+    names: list[str] = option("Sites and ranges instead of a preset: [residuals_10,mlp_3-5,attention_all].")
+    types: list[str] | None = option(
+        "Kinds of site in a preset; null: residuals (every: all three).", choices=("residuals", "mlp", "attention")
+    )
+
+
+@dataclass
+class Collect:
+    """How activations are stored."""
+
+    max_rows: int = option("At most this many rows a site; past it, a seeded sample of each prompt's.", low=1)
+    writes: bool = option("Whether to keep what each component adds at the last position; the verdict needs it.")
+    token_budget: int = option("Padded tokens of a batch of prompts.", low=1)
+    store_dtype: str = option("Number type on disk.", choices=("float32", "bfloat16"))
+
+
+@dataclass
+class Sae(Choice):
+    """The sparse autoencoder that is trained at each site."""
+
+    target: str = option("Class of the autoencoder.")
+    name: str = option("Name of its folders in results.")
+    hidden_dim: int | None = option("Number of features; null: expansion_factor times the model's width.", low=1)
+    expansion_factor: int = option("Features for each dimension of the model, where hidden_dim is null.", low=1)
+    lr: float = option("Learning rate.", low=0)
+    batch_size: int = option("Rows of a training step.", low=1)
+    epochs: int = option("Passes over the stored rows.", low=1)
+    max_rows: int = option("At most this many rows are seen, all epochs together.", low=1)
+    seed: int | None = option("Seed of its weights and of the order of rows; null: the seed of the study.", low=0)
+    scope: str = option("One autoencoder for all prompts.", choices=("shared",))
+
+
+@dataclass
+class TopKSae(Sae):
+    """The k largest features of a row are active (Gao et al. 2024)."""
+
+    k: int | None = option("Active features of a row; null: k_percent, or 1/32 of the width within 8 and 64.", low=1)
+    k_percent: float | None = option("Active features in percent of hidden_dim, instead of k.", low=0, high=100)
+    aux_k: int | None = option("Dead features that help to explain the error; null: half the model's width.", low=1)
+    aux_coefficient: float = option("Weight of that help in the loss.", low=0)
+    dead_after_rows: int = option("A feature is dead that was inactive for this many rows.", low=1)
+
+
+@dataclass
+class Sampler(Choice):
+    """How often a training row comes from harmful and harmless prompts."""
+
+    target: str = option("Function that weighs the strata.")
+    last_fraction: float = option("Share of rows from the last prompt position, which decides.", low=0, high=1)
+
+
+@dataclass
+class WeightedSampler(Sampler):
+    """A stated share of harmful prompts."""
+
+    toxic_fraction: float = option("Share of rows from toxic prompts.", low=0, high=1)
+    category_weights: dict[str, float] | None = option("How much oftener a category comes, {hate: 2}; null: all alike.")
+
+
+@dataclass
+class Circuits(Choice):
+    """How features are attributed, chosen, joined and compared."""
+
+    target: str = option("Function that attributes the refusal score to features.")
+    node_threshold: float = option("Least share of the site's strongest feature that makes a node.", low=0, high=1)
+    edge_threshold: float = option("Least share of the sites' strongest edge that makes an edge.", low=0, high=1)
+    top_n_per_layer: int | None = option("At most this many nodes a site; null: no limit.", low=1)
+    separate_safe_toxic: bool = option("Whether each category's safe and toxic prompts get circuits of their own.")
+    positions: str = option(
+        "Token positions: the last, or all of the template after the instruction.", choices=("last", "template")
+    )
+    baseline: str = option(
+        "Level a feature is compared with: mean of complied prompts, or 0.", choices=("mean", "zero")
+    )
+    min_per_category: int = option("Refused and complied prompts that a category needs to have a vote.", low=2)
+    permutations: int = option("Permutations of a test.", low=1)
+    bootstrap: int = option("Bootstrap samples of an interval.", low=2)
+
+
+@dataclass
+class IgCircuits(Circuits):
+    """Integrated gradients."""
+
+    steps: int = option("Points at which the gradient is taken.", low=1)
+
+
+@dataclass
+class ExactCircuits(Circuits):
+    """Every feature patched."""
+
+    candidates: int = option("Features patched at each site, those that atp ranks highest.", low=1)
+
+
+@dataclass
+class Callbacks:
+    """What follows the training of the autoencoders."""
+
+    discovery: bool = option("Whether circuits are found and compared.")
+    heatmaps: bool = option("Whether similarity heatmaps are drawn.")
+    report: bool = option("Whether the report is written.")
+
+
+@dataclass
+class Trainer:
+    """Where and how autoencoders train: arguments of Lightning's Trainer."""
+
+    accelerator: str = option("cpu, gpu, mps, or auto.")
+    devices: str = option("Number of devices, or auto.")
+    precision: str = option("Number type of training, such as 32-true or bf16-mixed.")
+    strategy: str = option("How devices share the work: auto, ddp.")
+    num_nodes: int = option("Number of machines.", low=1)
+    gradient_clip_val: float | None = option("Greatest norm of a gradient; null: any.", low=0)
+    enable_progress_bar: bool = option("Whether Lightning shows its own progress bar.")
+
+
+@dataclass
+class Logger(Choice):
+    """Where training curves and results are logged."""
+
+    kind: str = option("Kind of logger.", choices=("wandb", "csv", "tensorboard", "none"))
+
+
+@dataclass
+class WandbLogger(Logger):
+    """Weights & Biases."""
+
+    mode: str = option("offline: into files, no account needed; online: to the server.", choices=("offline", "online"))
+    project: str = option("Project of the runs.")
+    texts: bool = option("Whether prompts and responses are logged, too.")
+
+
+@dataclass
+class Options:
+    """Everything that a command is given."""
+
+    data: Data
+    model: Model
+    layers: Layers
+    collect: Collect
+    sae: Sae
+    sampler: Sampler
+    circuits: Circuits
+    callbacks: Callbacks
+    trainer: Trainer
+    logger: Logger
+    command: str = option("Set by each command.", choices=("collect", "train", "discover"))
+    seed: int = option("What every random choice follows from.", low=0)
+    output_dir: str = option("Folder of all results.")
+    force: bool = option("Whether results are built again although they are there.")
+    plan: bool = option("Whether to print what would be done, and stop.")
+    train_saes: bool = option("Whether missing autoencoders are trained; false: use what is there, or fail.")
+
+
+SCHEMAS: dict[str, dict[str, type]] = {
+    "data": {"planted": PlantedData, "folder": FolderData, "mini": Data},
+    "model": {"planted": PlantedModel, "local": LocalModel, "hub": HubModel},
+    "sae": {"topk": TopKSae},
+    "sampler": {"weighted": WeightedSampler, "other": Sampler},
+    "circuits": {"ig": IgCircuits, "exact": ExactCircuits, "other": Circuits},
+    "logger": {"wandb": WandbLogger, "other": Logger},
+}
+"""The classes of each group whose choices have options of their own; a choice names one in its ``defaults``."""
