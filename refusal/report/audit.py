@@ -1,0 +1,169 @@
+"""The sections of a report that audit its ground: the data, the SAEs, the limits, and how to make it again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from refusal.report.blocks import Block, Bullets, Code, Fold, Section, Table, Text, number, share
+from refusal.report.study import Study
+
+MIN_PER_CATEGORY = 20  # a category votes with so many refused and so many complied prompts
+PACKAGES = ("refusal-circuits", "torch", "transformers", "pytorch-lightning", "numpy", "scipy")
+HIGH_FVU, MANY_DEAD = 0.3, 0.1
+
+
+def audit_sections(study: Study, command: str, rebuild: str) -> list[Section]:
+    """Return the sections; ``command`` made the study, ``rebuild`` makes its report again from the files."""
+    return [
+        Section("The data", "data", _data(study)),
+        Section("Health of the SAEs", "saes", _saes(study)),
+        Section("Limits", "limits", [Bullets(_limits(study))]),
+        Section("How to reproduce it", "reproduce", _reproduce(study, command, rebuild)),
+    ]
+
+
+def _data(study: Study) -> list[Block]:
+    blocks: list[Block] = [
+        Text("Split is what the data set calls a prompt, refused what the model did with it: never the same thing."),
+        Table(["Split", "Prompts", "Refused", "Share", "Remark"], _by_split(study), words=(4,)),
+        Table(
+            ["Category", "Used", "Refused", "Complied", "Own drop (nats)", "Vote"],
+            [_category(study, name) for name in study.comparison["categories"]],
+            "Own drop: how far the refusal score falls when the category's own direction is knocked out.",
+            words=(5,),
+        ),
+    ]
+    warnings = (study.statistics or {}).get("warnings") or []
+    if warnings:
+        blocks.append(
+            Fold(f"Warnings about the data ({len(warnings)})", [Bullets([("", str(line)) for line in warnings])])
+        )
+    return blocks
+
+
+def _by_split(study: Study) -> list[list[str]]:
+    """Split x refused, with over-refusal and compliance named."""
+    counts, rows = study.comparison.get("refusal_by_split") or {}, []
+    for split in ("safe", "hard", "toxic"):
+        row, rate = counts.get(split) or {}, (study.verdict.get("refusal_rate") or {}).get(split)
+        refused, total = row.get("refused"), row.get("total")
+        rate = refused / total if total else rate
+        remark = "–" if rate is None else "over-refusal" if split != "toxic" and rate > 0.1 else ""
+        if split == "toxic" and rate is not None and rate < 0.9:
+            remark = f"complied with {share(1 - rate)}"
+        rows.append([split, *("–" if n is None else str(n) for n in (total, refused)), share(rate), remark])
+    return rows
+
+
+def _category(study: Study, name: str) -> list[str]:
+    """A category's row: counts, the own drop, and its vote or why it has none."""
+    counts = (study.comparison.get("counts") or study.verdict.get("n") or {}).get(name) or {}
+    drops = study.direct.get("drops") or []
+    names = (
+        study.comparison["categories"]
+        if len(drops) == len(study.comparison["categories"])
+        else study.comparison["voting"]
+    )
+    own = drops[names.index(name)][names.index(name)] if drops and name in names else None
+    figures = ["–" if counts.get(key) is None else str(counts[key]) for key in ("used", "refused", "complied")]
+    return [name, *figures, number(own), "yes" if name in study.verdict["votes"] else f"no: {_why_not(counts)}"]
+
+
+def _why_not(counts: Mapping[str, int]) -> str:
+    """The side of a category that is too small."""
+    few = [
+        f"{counts[key]} {key}"
+        for key in ("refused", "complied")
+        if (counts.get(key) or 0) < MIN_PER_CATEGORY and key in counts
+    ]
+    return f"only {' and '.join(few)}" if few else "too few refused or complied prompts"
+
+
+def _saes(study: Study) -> list[Block]:
+    if not study.saes:
+        return [Text("No SAE of this study was found.")]
+    rows, poor = [], []
+    for site, (config, last) in sorted(study.saes.items(), key=lambda item: _place(item[0])):
+        fvu, l0, dead = (_metric(last, name) for name in ("fvu", "l0", "dead_fraction"))
+        if (fvu or 0) > HIGH_FVU or (dead or 0) > MANY_DEAD:
+            poor.append(site)
+        features = config.get("d_sae") or config.get("hidden_dim")
+        rows.append([site, "–" if features is None else str(features), number(fvu), number(l0, 1), share(dead)])
+    blocks: list[Block] = [
+        Table(
+            ["Site", "Features", "FVU", "L0", "Dead"],
+            rows,
+            "FVU: fraction of variance unexplained (0 is perfect). L0: features active on a token. Dead: never active.",
+        )
+    ]
+    if poor:
+        limits = f"FVU over {HIGH_FVU} or more than {share(MANY_DEAD)} dead"
+        text = f"Poor at {', '.join(poor)} ({limits}): their circuits deserve less trust."
+        blocks.insert(0, Text(text, warning=True))
+    return blocks
+
+
+def _place(site: str) -> tuple[int, int]:
+    """The order of the flow through the model."""
+    kind, _, layer = site.rpartition("_")
+    return (int(layer) if layer.isdigit() else 0, ("attention", "mlp", "residuals").index(kind) if kind != "" else 0)
+
+
+def _metric(record: Mapping[str, Any], name: str) -> float | None:
+    """A metric of a history's record, preferably on held-out rows."""
+    return next((record[key] for key in (f"val/{name}", f"val_{name}", name) if record.get(key) is not None), None)
+
+
+def _limits(study: Study) -> list[tuple[str, str]]:
+    explained = study.verdict.get("explained_share")
+    items = [
+        (
+            "What the index is about",
+            f"The fall of the refusal score at the last prompt token, by a knock-out that explains {share(explained)} "
+            "of it; one direction a category, so that what deviates from its mean is not seen.",
+        ),
+        ("What counts as refusing", "The first words of the greedy response; a refusal that comes later is not seen."),
+        ("Which prompts", "These categories in one data set, in its language, under one chat template."),
+        (
+            "What the interval covers",
+            "Drawing other prompts, and the error that calibration found; not another model, seed or template.",
+        ),
+    ]
+    if study.comparison["sites"]:
+        items.append(
+            (
+                "What the circuits depend on",
+                "One SAE a site. Only about 30 % of features recur between SAE seeds, so overlap of features is weaker "
+                "evidence than transfer, which needs no SAE.",
+            )
+        )
+    return items
+
+
+def _reproduce(study: Study, command: str, rebuild: str) -> list[Block]:
+    verdict = study.verdict
+    recorded = study.card.get("versions")
+    versions = recorded or {name: _installed(name) for name in PACKAGES}
+    rows = [[name, str(verdict.get(name, "–"))] for name in ("model", "data", "seed", "fingerprint", "schema_version")]
+    rows += [[name, str(number)] for name, number in versions.items()]
+    caption = "" if recorded else "Versions are those installed where this report was made."
+    blocks: list[Block] = [
+        Code(command),
+        Table(["What", "Which"], rows, caption, words=(1,)),
+        Text("This report alone, from the files and without a model:"),
+        Code(rebuild),
+    ]
+    if study.card.get("config"):
+        configuration = json.dumps(study.card["config"], indent=1, ensure_ascii=False, default=str)
+        blocks.append(Fold("The whole configuration", [Code(configuration)]))
+    return blocks
+
+
+def _installed(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,91 @@
+"""Build the report of a finished study from its files, without a model: ``python -m refusal.report.build FOLDER``.
+
+FOLDER is a model's folder (``outputs/planted``), or one study of it (``outputs/planted/report/studies/<fingerprint>``).
+Written beside ``verdict.json``: ``report.html`` (one file, works offline), ``report.md``, and its ``figures/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from refusal import InputError
+from refusal.artifacts import write_atomic
+from refusal.progress import say
+from refusal.report.audit import audit_sections
+from refusal.report.evidence import INDEX_PNG, evidence_sections
+from refusal.report.heatmaps import draw_heatmaps
+from refusal.report.index_by_layer import index_figure
+from refusal.report.page import render
+from refusal.report.study import Folders, Study, find, read_study
+from refusal.report.style import save_png
+
+FIGURES = "figures"
+
+
+def build(
+    report: Path,
+    circuits: Path,
+    *,
+    data_analysis: Path | None = None,
+    saes: Sequence[Path] = (),
+    command: str | None = None,
+) -> Path:
+    """Write ``report.html``, ``report.md`` and ``figures/`` into ``report``, and return the path of the first.
+
+    Args:
+        report: The folder with ``verdict.json``.
+        circuits: The folder with the comparison and the circuits' files.
+        data_analysis: The folder with ``data_split_statistics.json``.
+        saes: The folders of the SAEs that the study used, each ``saes/<site>/<name>-<fingerprint>``.
+        command: The command that made the study; by default the one that the verdict or the circuits' card records.
+
+    Raises:
+        InputError: A file is missing or damaged, or the disk refuses to write.
+    """
+    study = read_study(Folders(Path(report), Path(circuits), data_analysis, tuple(saes)))
+    pictures = _pictures(study, Path(report) / FIGURES)
+    made_by = command or study.verdict.get("command") or study.card.get("command") or _command(study)
+    rebuild = f"python -m refusal.report.build {shlex.quote(str(report))}"
+    sections = [*evidence_sections(study, pictures), *audit_sections(study, made_by, rebuild)]
+    for name, content in render(study, sections).items():
+        write_atomic(Path(report) / name, content)
+    return Path(report) / "report.html"
+
+
+def _pictures(study: Study, folder: Path) -> dict[str, str]:
+    """Draw what the Markdown page shows; the file names relative to it, by kind of picture."""
+    figure = index_figure(study.comparison)
+    if figure is not None:
+        save_png(figure, folder / INDEX_PNG)
+    paths = draw_heatmaps(study.comparison, folder)
+    return dict(zip(("similarity", "separate", "cross"), (path.name for path in paths), strict=False))
+
+
+def _command(study: Study) -> str:
+    """The command with what the verdict knows of it."""
+    return f"python discover.py model.name={shlex.quote(str(study.verdict['model']))} seed={study.verdict['seed']}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m refusal.report.build", description="Build the report of a finished study from its files."
+    )
+    parser.add_argument("folder", type=Path, help="a model's folder, such as outputs/planted, or one study of it")
+    folder = parser.parse_args(arguments).folder
+    try:
+        found = find(folder)
+        path = build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    say("report", "built", path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

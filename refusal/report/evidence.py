@@ -1,0 +1,203 @@
+"""The sections of a report that carry the evidence: transfer by layer, matrices, readings, tests, circuits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from refusal.report.blocks import (
+    Block,
+    Bullets,
+    Fold,
+    Heatmaps,
+    Picture,
+    Section,
+    Table,
+    Text,
+    interval,
+    number,
+    p_value,
+    share,
+)
+from refusal.report.heatmaps import HOW_TO_READ_CROSS, cross_panel, separate_panels, similarity_panels
+from refusal.report.index_by_layer import index_figure
+from refusal.report.matrices import read_matrix
+from refusal.report.study import Study
+from refusal.report.style import inline_svg
+from refusal.report.words import agrees, claims, extremes, traps
+
+READINGS = {
+    "direct": "Each category's own direction, knocked out at every component write from N on; it is the index",
+    "circuit": "The same with the net write of the category's circuit in place of its direction",
+    "window": "One direction a category, from all that the blocks write together",
+}
+TESTS = {
+    "distinguishable": ("Told apart", "Can the categories be told apart? Category labels are permuted among prompts"),
+    "above_chance": ("Above chance", "Is the overlap above chance? Features are permuted among equally active ones"),
+}
+INDEX_PNG = "index_by_layer.png"
+LEVEL = 0.05  # of a test
+
+
+def evidence_sections(study: Study, pictures: Mapping[str, str]) -> list[Section]:
+    """Return the sections; ``pictures`` gives each picture's file name for Markdown."""
+    sections = [
+        Section("Which layer decides", "layers", _layers(study)),
+        Section("Who stops whom, and how alike the circuits are", "matrices", _matrices(study, pictures)),
+        Section("Readings of the same question", "readings", _readings(study)),
+        Section("Two tests", "tests", _tests(study)),
+    ]
+    if study.comparison.get("separate"):
+        sections.append(Section("Safe and toxic circuits apart", "separate", _separate(study, pictures)))
+    sections.append(Section("The circuits, and whether they explain the behaviour", "circuits", _circuits(study)))
+    sections.append(Section("Traps this study could have stepped into", "traps", [Bullets(traps(study))]))
+    rows = [list(claim) for claim in claims(study)]
+    position = Table(["Published claim", "Index it predicts", "This study"], rows, words=(1, 2))
+    sections.append(Section("Among published claims", "claims", [position]))
+    return sections
+
+
+def _layers(study: Study) -> list[Block]:
+    figure = index_figure(study.comparison)
+    if figure is None:
+        return [Text("Causal transfer was not measured.", warning=True)]
+    start, last = study.direct.get("start"), study.comparison["last_voting_layer"]
+    alt = f"Index by starting layer; chosen start {start}; layers 0 to {last} have a vote"
+    text = (
+        "Knocking out a category's direction from layer N on lowers the refusal score of its own prompts (below) and "
+        "of the other categories' prompts; the ratio of the two is the index (above). The latest N that keeps half of "
+        "the best own-category drop is chosen, by the drop and never by the index."
+    )
+    return [Text(text), Picture(inline_svg(figure, alt), INDEX_PNG, alt)]
+
+
+def _matrices(study: Study, pictures: Mapping[str, str]) -> list[Block]:
+    panels = [panel for panel in similarity_panels(study.comparison) if panel.matrix]
+    if not panels:
+        return [Text("Neither circuits nor causal transfer were compared.", warning=True)]
+    blocks: list[Block] = [
+        Text("Dark is shared. The ceiling is what a category reaches with itself, from two halves of its prompts."),
+        Heatmaps(panels, pictures["similarity"], "Cosine similarity of the circuits beside causal transfer"),
+    ]
+    found = [extremes(study)]
+    groups = study.verdict.get("groups") or []
+    if len(groups) > 1:
+        found.append(f"Groups by transfer: {'; '.join(' + '.join(group) for group in groups)}.")
+    if any(found):
+        blocks.append(Text(" ".join(filter(None, found))))
+    if not study.comparison["sites"]:
+        blocks.append(Text("No circuits were compared in this study: transfer needs none.", warning=True))
+    else:
+        blocks.append(Fold("Similarity at every site", [_by_site(study)]))
+    return blocks
+
+
+def _by_site(study: Study) -> Table:
+    """Mean similarity of two different categories, by site and measure: raw, and divided by the ceiling."""
+    names = list(dict.fromkeys(name for site in study.comparison["sites"] for name in site["measures"]))
+    rows = []
+    for site in study.comparison["sites"]:
+        cells = []
+        for name in names:
+            measure = site["measures"].get(name)
+            raw, corrected = (read_matrix(measure, study.comparison, key) for key in ("matrix", "corrected"))
+            means = [number(matrix.mean_off_diagonal()) if matrix else "–" for matrix in (raw, corrected)]
+            cells.append(" / ".join(means))
+        vote = "votes" if site["votes"] else "biased towards modular" if site["biased"] else "no vote"
+        rows.append([site["site"], vote, *cells])
+    caption = "Mean over pairs of categories: raw / divided by the noise ceiling."
+    headers = ["Site", "Counts", *(name.replace("_", " ").replace("jaccard", "Jaccard") for name in names)]
+    return Table(headers, rows, caption, words=(1,))
+
+
+def _readings(study: Study) -> list[Block]:
+    readings, transfer = study.verdict.get("readings") or {}, study.comparison.get("transfer") or {}
+    rows, apart, measured = [], [], 0
+    for name in READINGS:
+        reading = readings.get(name) or {}
+        if reading.get("index") is None:
+            rows.append([name, "–", "–", "–", "not measured"])
+            continue
+        measured += 1
+        agree = agrees(readings.get("direct"), reading)
+        word = "–" if name == "direct" or agree is None else "agrees" if agree else "disagrees"
+        apart += [name] if agree is False else []
+        start = (transfer.get(name) or {}).get("start")
+        bounds = interval(reading.get("low"), reading.get("high"))
+        rows.append([name, number(reading["index"]), bounds, "–" if start is None else str(start), word])
+    table = Table(["Reading", "Index", "95 % interval", "From layer", "With the index"], rows, words=(4,))
+    summary = Text("They agree." if measured > 1 else "No second reading was measured: nothing can disagree.")
+    if apart:
+        summary = Text(f"They disagree: {' and '.join(apart)} against direct, which the verdict follows.", warning=True)
+    return [summary, table, Bullets([(name.capitalize(), f"{meaning}.") for name, meaning in READINGS.items()])]
+
+
+def _tests(study: Study) -> list[Block]:
+    tests = study.comparison.get("tests")
+    if not tests:
+        return [Text("No tests: they need per-prompt importances, and this study has no circuits.")]
+    rows = []
+    for name, (title, _) in TESTS.items():
+        test = tests.get(name) or {}
+        p = test.get("p")
+        answer = "–" if p is None else "yes" if p < LEVEL else "not shown"
+        rows.append([title, answer, p_value(p), number(test.get("statistic")), _pairs(test)])
+    table = Table(["Test", f"At {share(LEVEL)}", "p", "Statistic", "Pairs, adjusted"], rows, words=(1,))
+    both = "Both can be yes: categories may be told apart and still share most of their mechanism."
+    note = Text(f"{both} Pairs are counted after Benjamini and Hochberg's adjustment.")
+    return [table, Bullets([(title, f"{question}.") for title, question in TESTS.values()]), note]
+
+
+def _pairs(test: Mapping[str, Any]) -> str:
+    """How many pairs of categories pass at 5 %, of how many."""
+    table = test.get("pairs_adjusted") or []
+    if not all(isinstance(row, list) for row in table):
+        return "–"
+    values = [row[j] for i, row in enumerate(table) for j in range(i + 1, len(row)) if row[j] is not None]
+    return f"{sum(value < LEVEL for value in values)} of {len(values)}" if values else "–"
+
+
+def _separate(study: Study, pictures: Mapping[str, str]) -> list[Block]:
+    within = separate_panels(study.comparison)
+    cross = cross_panel(study.comparison)
+    return [
+        Heatmaps(within, pictures["separate"], "Similarity within the safe and within the toxic circuits"),
+        Heatmaps([cross], pictures["cross"], "Safe circuits against toxic circuits"),
+        Text(" ".join(HOW_TO_READ_CROSS)),
+    ]
+
+
+def _circuits(study: Study) -> list[Block]:
+    evaluation = study.comparison.get("evaluation") or []
+    if not study.circuits and not evaluation:
+        return [Text("This study has no circuits: they need trained SAEs.")]
+    strongest = {circuit.category: circuit for circuit in study.circuits if circuit.side == "all"}
+    rows = []
+    for row in evaluation:
+        circuit = strongest.get(row["category"])
+        nodes = sorted(circuit.nodes, key=lambda node: -abs(node.importance))[:3] if circuit else []
+        top = ", ".join(f"{node.site}/{'error' if node.feature < 0 else node.feature}" for node in nodes)
+        figures = [number(row[key]) for key in ("faithfulness", "faithfulness_all_errors", "completeness")]
+        rows.append([row["category"], str(row["n_nodes"]), str(row["n_edges"]), *figures, top or "–"])
+    headers = ["Category", "Nodes", "Edges", "Faithfulness", "with all errors", "Completeness", "Strongest nodes"]
+    text = (
+        "Faithfulness: the share of the refusal score that the circuit alone keeps (1: all of it). Completeness: the "
+        "share left when the circuit is removed (0: nothing). On held-out prompts; a dash: the effect is too small."
+    )
+    blocks: list[Block] = [Text(text), Table(headers, rows)]
+    agreement = study.comparison.get("agreement") or []
+    if agreement:
+        blocks.append(Fold("Does the fast attribution agree with the exact one?", [_agreement(agreement)]))
+    return blocks
+
+
+def _agreement(agreement: list[Mapping[str, Any]]) -> Table:
+    """Rank correlation with exact patching, and each site's sum against its total effect."""
+    rows = []
+    for row in agreement:
+        total, whole = row["total"], row["sum"]
+        ratio = share(whole / total) if total and whole is not None else "–"
+        rows.append([row["site"], row["method"], number(row["spearman"]), number(whole), number(total), ratio])
+    return Table(
+        ["Site", "Method", "Spearman with exact", "Sum (nats)", "Total (nats)", "Sum / total"], rows, words=(1,)
+    )

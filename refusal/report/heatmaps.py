@@ -1,0 +1,236 @@
+"""The three named heatmaps: how alike the categories' circuits are, and how far knocking out one stops the others.
+
+Categories are ordered by clustering, the same order in every picture; values stand in the cells; the noise ceiling
+(what a category reaches with itself, from two halves of its prompts) is a narrow column of its own; the colour scale
+is fixed to [0, 1]; grey is undefined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refusal.artifacts import clean_name
+from refusal.report.matrices import Matrix, cell_text, read_matrix, short, study_order
+from refusal.report.style import INK, MUTED, UNDEFINED, colour_of, ink_on, save_png, scale, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+EDGE, HEAD, GAP = 0.15, 0.85, 0.16  # inches: around everything, above the cells, before the ceiling
+NO_VOTE = "* has no vote: too few of its prompts were refused or complied with"
+HOW_TO_READ_CROSS = (
+    "How to read it: the framed diagonal compares safe and toxic prompts of one category.",
+    "Over 0.7, refusal uses the features of safe prompts; under 0.3, it has its own.",
+)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One matrix of a figure and the words around it."""
+
+    title: str
+    subtitle: str
+    across: str
+    down: str
+    matrix: Matrix | None
+    marks: Mapping[str, str] = field(default_factory=dict)
+    frame_diagonal: bool = False
+
+    @property
+    def caption(self) -> str:
+        """The subtitle and what rows and columns are, where there are no axes to say it."""
+        axes = f"row: {self.down}, column: {self.across}" if self.across else ""
+        return "; ".join(filter(None, [self.subtitle, axes]))
+
+
+@dataclass(frozen=True)
+class Place:
+    """The measures of a figure in inches: a cell's side, the room for names on the left, the foot under the cells."""
+
+    cell: float
+    names: float
+    foot: float
+
+    def width(self, panel: Panel) -> float:
+        """Return the width that a panel takes, with its names, its ceiling and the gap after it."""
+        assert panel.matrix is not None
+        return self.names + self.cell * len(panel.matrix.labels) + (GAP + self.cell) * bool(panel.matrix.ceiling) + EDGE
+
+
+def draw_heatmaps(comparison: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write the study's named heatmaps into ``folder``; the two of separate circuits only where there are some."""
+    name = clean_name(comparison["model"])
+    written = [save_png(similarity_heatmap(comparison), Path(folder) / f"{name}_similarity_heatmap.png")]
+    if comparison.get("separate"):
+        separate = save_png(separate_heatmap(comparison), Path(folder) / f"{name}_safe_toxic_separate_heatmap.png")
+        cross = save_png(cross_heatmap(comparison), Path(folder) / f"{name}_safe_vs_toxic_cross_heatmap.png")
+        written += [separate, cross]
+    return written
+
+
+def similarity_panels(comparison: Mapping[str, Any]) -> list[Panel]:
+    """Return cosine similarity of the circuits (all chosen sites together), then the causal transfer matrix."""
+    combined = comparison.get("combined") or {}
+    direct = (comparison.get("transfer") or {}).get("direct") or {}
+    cosine = _matrix((combined.get("measures") or {}).get("cosine"), comparison)
+    sites = short(", ".join(combined.get("sites") or []), 44)
+    marks = _marks(comparison)
+    start = "" if direct.get("start") is None else f"knock-out from layer {direct['start']} on"
+    return [
+        Panel("Circuits: cosine of importances", f"at {sites}" if sites else "", "", "", cosine, marks),
+        Panel("Causal transfer", start, "refusal tested on", "knocked out", _matrix(direct, comparison), marks),
+    ]
+
+
+def separate_panels(comparison: Mapping[str, Any]) -> list[Panel]:
+    """Return cosine similarity within the safe circuits, then within the toxic ones."""
+    sides = {side: comparison["separate"][f"within_{side}"] for side in ("safe", "toxic")}
+    return [
+        Panel(f"Within {side}", _p_value(within), "", "", _matrix(within, comparison), _marks(comparison))
+        for side, within in sides.items()
+    ]
+
+
+def cross_panel(comparison: Mapping[str, Any]) -> Panel:
+    """Return cosine similarity of each safe circuit (row) with each toxic circuit (column)."""
+    cross = comparison["separate"]["cross"]
+    matrix = _matrix(cross, comparison)
+    facts = [f"mean of the diagonal {cell_text(matrix.mean_diagonal() if matrix else None)}", _p_value(cross)]
+    across, down = "circuit of toxic prompts", "circuit of safe prompts"
+    return Panel(
+        "Safe against toxic, cosine", ", ".join(filter(None, facts)), across, down, matrix, _marks(comparison), True
+    )
+
+
+def similarity_heatmap(comparison: Mapping[str, Any]) -> Figure:
+    """Draw the circuits' similarity beside causal transfer."""
+    return _figure(
+        f"{short(comparison['model'], 40)}: do the categories refuse by the same means?", similarity_panels(comparison)
+    )
+
+
+def separate_heatmap(comparison: Mapping[str, Any]) -> Figure:
+    """Draw the similarity within the safe and within the toxic circuits."""
+    title = f"{short(comparison['model'], 40)}: circuits of safe and of toxic prompts, cosine"
+    return _figure(title, separate_panels(comparison))
+
+
+def cross_heatmap(comparison: Mapping[str, Any]) -> Figure:
+    """Draw safe circuits against toxic ones, and how to read it."""
+    title = f"{short(comparison['model'], 40)}: does refusal use the features of safe prompts?"
+    return _figure(title, [cross_panel(comparison)], HOW_TO_READ_CROSS)
+
+
+def _matrix(measure: Mapping[str, Any] | None, comparison: Mapping[str, Any]) -> Matrix | None:
+    """A matrix in the study's one order of categories."""
+    matrix = read_matrix(measure, comparison)
+    return matrix.ordered(study_order(comparison)) if matrix else None
+
+
+def _marks(comparison: Mapping[str, Any]) -> dict[str, str]:
+    """The mark of each category that has no vote."""
+    return {name: " *" for name in comparison["categories"] if name not in comparison["voting"]}
+
+
+def _p_value(test: Mapping[str, Any]) -> str:
+    """The words for a permutation test, empty where none was made."""
+    return "" if test.get("p") is None else f"permutation test p = {test['p']:.2g}"
+
+
+def _figure(title: str, panels: Sequence[Panel], how_to_read: Sequence[str] = ()) -> Figure:
+    """Place the panels side by side, in inches: cells and text keep their size for 2 and for 10 categories."""
+    from matplotlib.figure import Figure
+
+    shown = [panel for panel in panels if panel.matrix]
+    notes = [*how_to_read, *(f"{panel.title}: not in this study." for panel in panels if not panel.matrix)]
+    notes += [NO_VOTE] if any(panel.marks for panel in shown) else []
+    names = [short(name) for panel in shown if panel.matrix for name in panel.matrix.labels]
+    n = max((len(panel.matrix.labels) for panel in shown if panel.matrix), default=2)
+    cell = min(max(4.4 / n, 0.44), 0.8)
+    longest = max([len("noise ceiling"), *map(len, names)])
+    place = Place(cell, names=0.42 + 0.075 * longest, foot=0.4 + 0.06 * longest + 0.19 * len(notes))
+    widths = [place.width(panel) for panel in shown]
+    size = (max(EDGE + sum(widths) + 0.95, 5.6), HEAD + cell * n + place.foot)
+    with styled():
+        figure = Figure(figsize=size)
+        figure.text(EDGE / size[0], 1 - 0.12 / size[1], title, ha="left", va="top", size=11.5, weight="bold")
+        left = EDGE
+        for panel, taken in zip(shown, widths, strict=True):
+            _draw(figure, panel, left, place)
+            left += taken
+        if shown:
+            _colour_bar(figure, left + 0.05, place.foot, cell * n)
+        figure.text(EDGE / size[0], EDGE / size[1], "\n".join(notes), ha="left", va="bottom", size=8.5, linespacing=1.4)
+    return figure
+
+
+def _draw(figure: Figure, panel: Panel, left: float, place: Place) -> None:
+    """Draw one panel whose left edge (names included) is at ``left`` inches."""
+    from matplotlib.patches import Rectangle
+
+    assert panel.matrix is not None
+    matrix = panel.matrix
+    n, names = len(matrix.labels), [short(name) + panel.marks.get(name, "") for name in matrix.labels]
+    side = n * place.cell
+    axes = _axes(figure, left + place.names, place.foot, side, side)
+    _cells(axes, matrix.values)
+    axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", size=8.5)
+    axes.set_yticks(range(n), names, size=8.5)
+    axes.set_xlabel(panel.across, color=MUTED)
+    axes.set_ylabel(panel.down, color=MUTED)
+    if panel.frame_diagonal:
+        for i in range(n):
+            axes.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=1.4, zorder=4))
+    width, height = figure.get_size_inches()
+    x, y = (left + 0.02) / width, place.foot + side
+    figure.text(x, (y + 0.28) / height, panel.title, weight="bold", size=10)
+    figure.text(x, (y + 0.1) / height, panel.subtitle, color=MUTED, size=8.5)
+    if matrix.ceiling:
+        column = _axes(figure, left + place.names + side + GAP, place.foot, place.cell, side)
+        _cells(column, [[value] for value in matrix.ceiling])
+        column.set_xticks([0], ["noise ceiling"], rotation=45, ha="right", rotation_mode="anchor", size=8.5)
+        column.set_yticks([])
+
+
+def _axes(figure: Figure, left: float, bottom: float, width: float, height: float) -> Axes:
+    """Add axes at a place given in inches."""
+    full_width, full_height = figure.get_size_inches()
+    return figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
+
+
+def _cells(axes: Axes, values: Sequence[Sequence[float | None]]) -> None:
+    """Colour the cells on the fixed scale and write each value in ink that can be read on it."""
+    numbers = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=float)
+    axes.imshow(np.ma.masked_invalid(numbers), cmap=scale(), vmin=0, vmax=1, aspect="auto")
+    for i, row in enumerate(values):
+        for j, value in enumerate(row):
+            axes.text(j, i, cell_text(value), ha="center", va="center", size=8, color=ink_on(colour_of(value)))
+    axes.set_xticks(np.arange(numbers.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(numbers.shape[0] + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="white", linewidth=1.2)
+    axes.tick_params(which="both", length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _colour_bar(figure: Figure, left: float, bottom: float, height: float) -> None:
+    """The scale itself, with the verdict's two thresholds among its ticks, and what grey means."""
+    from matplotlib.cm import ScalarMappable
+
+    tall = min(height, 2.6)
+    axes = _axes(figure, left, bottom + height - tall, 0.14, tall)
+    bar = figure.colorbar(ScalarMappable(cmap=scale()), cax=axes, ticks=[0, 0.3, 0.7, 1])
+    bar.outline.set_visible(False)  # type: ignore[operator]
+    axes.tick_params(length=0, labelsize=8)
+    axes.set_title("shared", size=8, weight="normal", loc="left")
+    grey = _axes(figure, left, bottom + height - tall - 0.34, 0.14, 0.14)
+    grey.set(facecolor=UNDEFINED, xticks=[], yticks=[])
+    grey.text(1.35, 0.5, "undefined", transform=grey.transAxes, va="center", size=8)
+    for spine in grey.spines.values():
+        spine.set_visible(False)

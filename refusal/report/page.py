@@ -1,0 +1,109 @@
+"""A study as a page: the same sections through two templates, HTML (one file, no request to anywhere) and Markdown.
+
+Everything printed is escaped by the environment, for names and texts come from outside.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from refusal.report.blocks import Section, interval, number, share
+from refusal.report.matrices import cell_text, short
+from refusal.report.study import Study
+from refusal.report.style import colour_of, ink_on
+from refusal.report.words import doubts, sentence
+
+
+def render(study: Study, sections: Sequence[Section]) -> dict[str, str]:
+    """Return the pages by file name: ``report.html`` and ``report.md``."""
+    verdict = study.verdict
+    context: dict[str, Any] = {
+        "model": verdict["model"],
+        "data": verdict["data"],
+        "verdict": verdict["verdict"],
+        "sentence": sentence(verdict),
+        "reason": verdict.get("reason") or "",
+        "doubts": doubts(study),
+        "gauge": gauge(verdict),
+        "tiles": tiles(study),
+        "sections": sections,
+    }
+    pages = {"report.html": html_environment(), "report.md": markdown_environment()}
+    return {name: environment.get_template(name).render(context) for name, environment in pages.items()}
+
+
+def html_environment() -> Environment:
+    """Return the environment of the HTML page: autoescape on."""
+    environment = _environment(autoescape=True)
+    environment.filters["svg"] = Markup  # only for figures that this package drew
+    environment.globals.update(colour_of=colour_of, ink_on=ink_on)
+    return environment
+
+
+def markdown_environment() -> Environment:
+    """Return the environment of the Markdown page: everything printed goes through ``markdown``."""
+    environment = _environment(autoescape=False, finalize=markdown)
+    environment.filters["code"] = lambda text: Markup(text.replace("`", "'"))  # no text can close its own fence
+    environment.filters["drawn"] = Markup  # only for what a macro of the template has written
+    return environment
+
+
+def _environment(**options: Any) -> Environment:
+    loader = PackageLoader("refusal.report", "templates")
+    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
+    environment.globals.update(cell_text=cell_text)
+    environment.filters["short"] = short
+    return environment
+
+
+def markdown(value: object) -> object:
+    """Escape plain text for Markdown: it holds no tag, link, code, emphasis, table border or new line."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    line = " ".join(html.escape(value, quote=False).split())
+    return re.sub(r"([\\`*\[\]|~])|(?<!\w)(_)|(_)(?!\w)", r"\\\1\2\3", line)
+
+
+def gauge(verdict: Mapping[str, Any]) -> dict[str, float] | None:
+    """Return where the index and its interval lie on the scale, in percent of its width; None without an index."""
+    values = {"index": verdict.get("index"), "low": verdict.get("ci_low"), "high": verdict.get("ci_high")}
+    if values["index"] is None:
+        return None
+    return {key: round(100 * min(max(values["index"] if v is None else v, 0.0), 1.0), 2) for key, v in values.items()}
+
+
+def tiles(study: Study) -> list[tuple[str, str, str]]:
+    """Return the key figures: (name, value, what it means)."""
+    verdict = study.verdict
+    rates = verdict.get("refusal_rate") or {}
+    return [
+        (
+            "Index",
+            number(verdict.get("index")),
+            _meaning_of_index(verdict),
+        ),
+        ("Explained share", share(verdict.get("explained_share")), "of refusal, by the knock-out"),
+        (
+            "Effective circuits",
+            number(verdict.get("effective_circuits"), 1),
+            f"in {len(verdict['votes'])} categories with a vote",
+        ),
+        (
+            "Toxic refused",
+            share(rates.get("toxic")),
+            f"hard {share(rates.get('hard'))}, safe {share(rates.get('safe'))}",
+        ),
+        ("Score AUC", number(verdict.get("score_auc")), "refused against complied"),
+    ]
+
+
+def _meaning_of_index(verdict: Mapping[str, Any]) -> str:
+    """The interval, and what the two ends of the scale are."""
+    bounds = interval(verdict.get("ci_low"), verdict.get("ci_high"))
+    return "not measured" if verdict.get("index") is None else f"{bounds}; 0: nothing shared, 1: one mechanism"

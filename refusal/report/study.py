@@ -1,0 +1,98 @@
+"""A finished study, read from disk: verdict, comparison, circuits, the data's statistics, the SAEs' health."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from refusal import InputError
+from refusal.artifacts import CARD, read_json
+from refusal.circuits.circuit import Circuit, load_circuit
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where a study lies: plain paths, of which only ``report`` and ``circuits`` must exist."""
+
+    report: Path
+    circuits: Path
+    data_analysis: Path | None = None
+    saes: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True)
+class Study:
+    """What the files say; ``saes`` maps a site to (cfg.json, last record of history.json)."""
+
+    verdict: Mapping[str, Any]
+    comparison: Mapping[str, Any]
+    circuits: tuple[Circuit, ...]
+    statistics: Mapping[str, Any] | None
+    saes: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
+    card: Mapping[str, Any]
+
+    @property
+    def direct(self) -> Mapping[str, Any]:
+        """The headline reading of causal transfer, empty where there is none."""
+        return (self.comparison.get("transfer") or {}).get("direct") or {}
+
+
+def find(folder: Path) -> Folders:
+    """Return the folders of the study at ``folder``: a model's folder, its ``report``, or one of ``report/studies``.
+
+    Raises:
+        InputError: There is no verdict there, or no comparison that belongs to it.
+    """
+    folder = Path(folder)
+    report = folder if (folder / "verdict.json").is_file() else folder / "report"
+    if not (report / "verdict.json").is_file():
+        raise InputError(f"there is no report/verdict.json in {folder}; name a model's folder, such as outputs/planted")
+    home = report.resolve().parents[2 if report.resolve().parent.name == "studies" else 0]
+    fingerprint = str(read_json(report / "verdict.json").get("fingerprint", ""))
+    circuits = home / "circuits" / fingerprint
+    if not fingerprint or not list(circuits.glob("*_comparison.json")):
+        raise InputError(f"the study's comparison is not in {circuits}; run discover.py again")
+    data_analysis = home / "data_analysis"
+    return Folders(report, circuits, data_analysis if data_analysis.is_dir() else None, _saes_of(home, circuits))
+
+
+def _saes_of(home: Path, circuits: Path) -> tuple[Path, ...]:
+    """The SAE folders whose fingerprint stands in the circuits' card."""
+    card = (circuits / CARD).read_text(encoding="utf-8") if (circuits / CARD).is_file() else ""
+    folders = sorted((home / "saes").glob("*/*-*/cfg.json"))
+    return tuple(cfg.parent for cfg in folders if cfg.parent.name.rsplit("-", 1)[-1] in card)
+
+
+def read_study(folders: Folders) -> Study:
+    """Read a study's files.
+
+    Raises:
+        InputError: One of them is missing or damaged.
+    """
+    comparisons = sorted(folders.circuits.glob("*_comparison.json"))
+    if not comparisons:
+        raise InputError(f"there is no comparison in {folders.circuits}; run discover.py again")
+    statistics = None
+    if folders.data_analysis and (folders.data_analysis / "data_split_statistics.json").is_file():
+        statistics = read_json(folders.data_analysis / "data_split_statistics.json")
+    card = folders.circuits / CARD
+    return Study(
+        verdict=read_json(folders.report / "verdict.json"),
+        comparison=read_json(comparisons[0]),
+        circuits=tuple(load_circuit(path) for path in sorted(folders.circuits.glob("*_circuit.json"))),
+        statistics=statistics,
+        saes={folder.parent.name: _sae(folder) for folder in folders.saes},
+        card=read_json(card) if card.is_file() else {},
+    )
+
+
+def _sae(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """An SAE's configuration and the last record of its training history."""
+    history = read_json(folder / "history.json") if (folder / "history.json").is_file() else {}
+    return read_json(folder / "cfg.json"), history.get("final") or _last(history.get("history") or [])
+
+
+def _last(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return records[-1] if records else {}

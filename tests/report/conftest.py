@@ -1,0 +1,38 @@
+"""The four studies, each written and built once."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from refusal.report.build import build
+from refusal.report.study import Study, find, read_study
+from tests.report.fixture import write_case
+
+CASES = ("planted", "noisy", "one_site", "bare")
+
+
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The model's folder of each case, with its report built."""
+    root = tmp_path_factory.mktemp("outputs")
+    made = {case: write_case(root, case) for case in CASES}
+    for home in made.values():
+        found = find(home)
+        build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes)
+    return made
+
+
+@pytest.fixture(scope="session")
+def studies(homes: dict[str, Path]) -> dict[str, Study]:
+    return {case: read_study(find(home)) for case, home in homes.items()}
+
+
+@pytest.fixture
+def comparison(homes: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """Each case's comparison, read anew, so that a test may change it."""
+    paths = {case: next(home.glob("circuits/*/*_comparison.json")) for case, home in homes.items()}
+    return {case: json.loads(path.read_text()) for case, path in paths.items()}
