@@ -1,0 +1,101 @@
+"""Split statistics of a data set: a figure, a JSON file, and a warning for each category with few toxic prompts.
+
+Run it as ``python -m refusal.prompts.analyze``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from refusal import InputError
+from refusal.artifacts import write_atomic, write_json
+from refusal.progress import say, warn
+from refusal.prompts.figure import png, split_figure
+from refusal.prompts.mini import mini_folder
+from refusal.prompts.orbench import FILES, read_orbench
+from refusal.prompts.prompt import Prompt
+from refusal.prompts.statistics import TOXIC_PERCENT, split_statistics
+
+FIGURE = "data_split_analysis.png"
+STATISTICS = "data_split_statistics.json"
+DESCRIPTION = f"""\
+Count the prompts of each category and split, draw them, and warn where under {TOXIC_PERCENT}% are toxic.
+
+reads:   {", ".join(FILES.values())}
+writes:  {STATISTICS}, {FIGURE}
+"""
+EXAMPLES = """\
+examples:
+  python -m refusal.prompts.analyze
+  python -m refusal.prompts.analyze --output outputs/or_bench_mini
+  python -m refusal.prompts.analyze --data-dir refusal/prompts/or_bench_mini --output outputs/my_data
+"""
+
+
+def analyze(prompts: Sequence[Prompt], folder: Path) -> dict[str, Any]:
+    """Write the statistics and their figure into a folder, warn, and return the statistics.
+
+    Raises:
+        InputError: There are no prompts, or the disk refuses.
+    """
+    if not prompts:
+        raise InputError("there are no prompts to analyze")
+    statistics = split_statistics(prompts)
+    write_json(folder / STATISTICS, statistics)
+    write_atomic(folder / FIGURE, png(split_figure(statistics)))
+    for name in (STATISTICS, FIGURE):
+        say("data", "built", folder / name)
+    for line in statistics["warnings"]:
+        warn(line)
+    return statistics
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, like all others."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing the usage."""
+        raise InputError(f"{message}; see --help")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m refusal.prompts.analyze",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        default=mini_folder(),
+        metavar="DIR",
+        help="the folder with the three CSV files (default: the part of OR-Bench that comes with the package)",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("outputs/data_analysis"),
+        metavar="DIR",
+        help="the folder for the statistics and the figure (default: %(default)s)",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status."""
+    try:
+        options = _parser().parse_args(arguments)
+        analyze(read_orbench(options.data_dir), options.output)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
