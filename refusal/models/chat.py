@@ -171,7 +171,7 @@ def load_chat_model(
     with _quiet(transformers), _one_line(str(source)):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision)
         model = transformers.AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, **options)
-    model.to(device).eval().requires_grad_(False)
+    model.to(torch.device(device)).eval().requires_grad_(False)
     return ChatModel(model, tokenizer, name, system_prompt)
 
 
@@ -192,6 +192,7 @@ def _quiet(transformers: Any) -> Iterator[None]:
 def _one_line(source: str) -> Iterator[None]:
     """Turn what the hub and transformers say of a model that cannot be had into one line."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from safetensors import SafetensorError
 
     try:
         yield
@@ -201,7 +202,7 @@ def _one_line(source: str) -> Iterator[None]:
         ) from error
     except RepositoryNotFoundError as error:
         raise InputError(f"there is no model {source} on the hub (or it is private: `hf auth login`)") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"cannot load the model {source}: {cause} (model=local model.path=DIR loads a folder)"

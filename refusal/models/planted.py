@@ -35,7 +35,7 @@ TEMPLATE = (
 _SPECIAL = ("<pad>", "<eos>", "<unk>")
 _TURNS = ("<user>", "<end>", "<assistant>")
 
-_SHARPNESS = 10.0  # slope of the neurons: silu(10 (z - threshold)) is nearly a step of height 5
+_SHARPNESS = 20.0  # slope of the neurons: silu(20 (z - threshold)) is 10 where z is half over, nearly 0 half under
 _MARGIN = 6.0  # refusal score of refused prompts; that of the others is its negative
 
 
@@ -144,7 +144,7 @@ class _Builder:
             num_attention_heads=1,
             num_key_value_heads=1,
             max_position_embeddings=512,
-            rope_theta=1e12,  # positions hardly matter
+            rope_theta=1e12,  # positions hardly matter  # pyright: ignore[reportCallIssue]
             tie_word_embeddings=False,
             pad_token_id=self.tokens["<pad>"],
             eos_token_id=self.tokens["<eos>"],

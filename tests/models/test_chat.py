@@ -1,0 +1,86 @@
+"""Loading a chat model, its template, marks on tokens, and padding."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from refusal import InputError
+from refusal.models.chat import INSTRUCTION, PREFIX, TEMPLATE, ChatModel, load_chat_model
+from refusal.models.planted import Plan, write_planted
+from refusal.prompts.planted import make_vocabulary
+from refusal.prompts.prompt import Prompt
+
+
+def test_tokens_before_inside_and_after_the_instruction_are_marked(planted: ChatModel, prompts: list[Prompt]):
+    encoded = planted.encode(prompts[0].text)
+    n = len(prompts[0].text.split())
+    assert encoded.kinds.tolist() == [PREFIX, *[INSTRUCTION] * n, TEMPLATE, TEMPLATE]
+    words = planted.tokenizer.convert_ids_to_tokens(encoded.ids)
+    assert words == ["<user>", *prompts[0].text.split(), "<end>", "<assistant>"]
+    assert encoded.n_template == 2
+
+
+def test_padding_is_on_the_left_and_positions_count_from_the_first_token(planted: ChatModel):
+    batch = planted.pad([planted.encode("one two three"), planted.encode("one")])
+    assert batch.attention_mask.tolist() == [[1] * 6, [0, 0, 1, 1, 1, 1]]
+    assert batch.position_ids[1].tolist() == [0, 0, 0, 1, 2, 3]
+
+
+def test_padded_and_unpadded_logits_agree(planted: ChatModel, prompts: list[Prompt]):
+    encoded = [planted.encode(prompt.text) for prompt in prompts]
+    batch = planted.pad(encoded)
+    padded = planted.model(**batch._asdict()).logits[:, -1]
+    alone = torch.cat([planted.model(input_ids=torch.tensor([one.ids])).logits[:, -1] for one in encoded])
+    torch.testing.assert_close(padded, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_a_folder_without_a_model_is_one_line(tmp_path: Path):
+    with pytest.raises(InputError, match=r"there is no model in .*config\.json"):
+        load_chat_model(tmp_path, name="x")
+
+
+def test_a_model_without_chat_template_is_one_line(tmp_path: Path):
+    write_planted(tmp_path, make_vocabulary(), Plan())
+    config = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    config.pop("chat_template", None)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    (tmp_path / "chat_template.jinja").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="x has no chat template"):
+        load_chat_model(tmp_path, name="x")
+
+
+def test_a_damaged_model_is_one_line(tmp_path: Path):
+    write_planted(tmp_path, make_vocabulary(), Plan())
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(InputError, match="cannot load the model"):
+        load_chat_model(tmp_path, name="x")
+
+
+def test_a_system_prompt_goes_before_the_instruction(planted: ChatModel):
+    class Template:
+        chat_template = "yes"
+        all_special_ids: tuple[int, ...] = ()
+
+        def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
+            return " ".join(f"{m['role']}: {m['content']}" for m in messages) + " reply:"
+
+    chat = ChatModel(planted.model, Template(), "x", system_prompt="be kind")
+    assert chat._render("hello") == "system: be kind user: hello reply:"
+
+
+def test_an_absent_hub_model_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match="cannot load the model nobody/nothing"):
+        load_chat_model("nobody/nothing", name="nothing")
+
+
+def test_moving_the_folder_changes_nothing(planted: ChatModel, tmp_path: Path):
+    source = Path(planted.model.config._name_or_path)
+    moved = load_chat_model(Path(shutil.copytree(source, tmp_path / "moved")), name="moved")
+    ids = torch.tensor([planted.encode("a b").ids])
+    assert np.array_equal(planted.model(ids).logits.numpy(), moved.model(ids).logits.numpy())

@@ -1,0 +1,62 @@
+"""Re-running the ends of prompts equals running the prompts."""
+
+import pytest
+import torch
+
+from refusal.models.chat import ChatModel
+from refusal.models.hooks import editing, reading
+from refusal.models.sites import parse_site
+from refusal.models.suffix import suffix_batches, whole_batches
+from refusal.prompts.prompt import Prompt
+
+SITES = [parse_site(name) for name in ("attention_0", "mlp_2", "residuals_5")]
+
+
+@pytest.mark.parametrize("n_suffix", [1, 2])
+def test_a_suffix_gives_the_logits_and_sites_of_the_whole_prompt(
+    planted: ChatModel, prompts: list[Prompt], n_suffix: int
+):
+    encoded = [planted.encode(prompt.text) for prompt in prompts]
+    seen = 0
+    for batch in suffix_batches(planted, encoded, n_suffix=n_suffix, batch_size=16):
+        with reading(planted.model, SITES) as read:
+            logits = batch.logits()
+        for row, i in enumerate(batch.index):
+            with reading(planted.model, SITES) as whole:
+                alone = planted.model(input_ids=torch.tensor([encoded[i].ids])).logits[0, -1]
+            torch.testing.assert_close(logits[row], alone, rtol=1e-4, atol=1e-4)
+            for site in SITES:
+                torch.testing.assert_close(read[site][row], whole[site][0, -n_suffix:], rtol=1e-4, atol=1e-4)
+            seen += 1
+    assert seen == len(prompts)
+
+
+def test_a_pass_leaves_the_cache_as_it_was(planted: ChatModel, prompts: list[Prompt]):
+    batch = next(iter(suffix_batches(planted, [planted.encode(p.text) for p in prompts[:8]])))
+    first = batch.logits()
+    with editing(planted.model, {SITES[1]: torch.zeros_like}):
+        changed = batch.logits()
+    assert torch.equal(first, batch.logits())
+    assert not torch.equal(first, changed)
+
+
+def test_gradients_flow_through_the_suffix(planted: ChatModel, prompts: list[Prompt]):
+    batch = next(iter(suffix_batches(planted, [planted.encode(p.text) for p in prompts[:4]])))
+    seen: list[torch.Tensor] = []
+
+    def leaf(x: torch.Tensor) -> torch.Tensor:
+        seen.append(x.detach().requires_grad_())
+        return seen[-1]
+
+    with editing(planted.model, {SITES[1]: leaf}):
+        batch.logits().sum().backward()
+    assert seen[0].grad is not None
+    assert seen[0].grad.abs().sum() > 0
+
+
+def test_whole_batches_reach_every_position(planted: ChatModel, prompts: list[Prompt]):
+    encoded = [planted.encode(prompt.text) for prompt in prompts[:5]]
+    batch = next(iter(whole_batches(planted, encoded)))
+    with reading(planted.model, SITES) as read:
+        batch.logits()
+    assert read[SITES[0]].shape == (5, max(len(one.ids) for one in encoded), planted.d_model)
