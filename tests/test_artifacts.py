@@ -109,7 +109,7 @@ def test_the_hash_of_a_file(tmp_path: Path) -> None:
 @settings(deadline=None)
 @given(content=json_values)
 def test_json_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
-    path = tmp_path_factory.getbasetemp() / "round" / "trip.json"
+    path = tmp_path_factory.getbasetemp() / "json" / "trip.json"
     write_json(path, content)
     assert read_json(path) == content
     assert [p.name for p in path.parent.iterdir()] == ["trip.json"]

@@ -57,7 +57,7 @@ texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\
 @settings(deadline=None, max_examples=50)
 @given(st.lists(texts, min_size=1, max_size=5))
 def test_every_text_that_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, given_texts: list[str]) -> None:
-    folder = write(tmp_path_factory.getbasetemp() / "round")
+    folder = write(tmp_path_factory.getbasetemp() / "orbench")
     with (folder / FILES["safe"]).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([("prompt", "category"), *((text, "hate") for text in given_texts)])
     assert [prompt.text for prompt in read_orbench(folder) if prompt.split == "safe"] == given_texts
