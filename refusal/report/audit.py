@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
 
+from refusal.models.sites import parse_site
 from refusal.report.blocks import Block, Bullets, Code, Fold, Section, Table, Text, number, share
 from refusal.report.study import Study
 
@@ -30,10 +30,10 @@ def _data(study: Study) -> list[Block]:
         Text("Split is what the data set calls a prompt, refused what the model did with it: never the same thing."),
         Table(["Split", "Prompts", "Refused", "Share", "Remark"], _by_split(study), words=(4,)),
         Table(
-            ["Category", "Used", "Refused", "Complied", "Own drop (nats)", "Vote"],
+            ["Category", "Toxic share", "Used", "Refused", "Complied", "Own drop (nats)", "Vote"],
             [_category(study, name) for name in study.comparison["categories"]],
-            "Own drop: how far the refusal score falls when the category's own direction is knocked out.",
-            words=(5,),
+            "Toxic share: of the data's prompts. Own drop: how far knocking out its own direction lowers the score.",
+            words=(6,),
         ),
     ]
     warnings = (study.statistics or {}).get("warnings") or []
@@ -69,7 +69,14 @@ def _category(study: Study, name: str) -> list[str]:
     )
     own = drops[names.index(name)][names.index(name)] if drops and name in names else None
     figures = ["–" if counts.get(key) is None else str(counts[key]) for key in ("used", "refused", "complied")]
-    return [name, *figures, number(own), "yes" if name in study.verdict["votes"] else f"no: {_why_not(counts)}"]
+    toxic = ((study.statistics or {}).get("categories") or {}).get(name) or {}
+    return [
+        name,
+        share(toxic.get("toxic_share")),
+        *figures,
+        number(own),
+        "yes" if name in study.verdict["votes"] else f"no: {_why_not(counts)}",
+    ]
 
 
 def _why_not(counts: Mapping[str, int]) -> str:
@@ -86,35 +93,22 @@ def _saes(study: Study) -> list[Block]:
     if not study.saes:
         return [Text("No SAE of this study was found.")]
     rows, poor = [], []
-    for site, (config, last) in sorted(study.saes.items(), key=lambda item: _place(item[0])):
-        fvu, l0, dead = (_metric(last, name) for name in ("fvu", "l0", "dead_fraction"))
-        if (fvu or 0) > HIGH_FVU or (dead or 0) > MANY_DEAD:
+    for site, (config, heldout) in sorted(study.saes.items(), key=lambda item: parse_site(item[0])):
+        everywhere, last = heldout.get("all") or {}, heldout.get("last") or {}
+        if (last.get("fvu") or 0) > HIGH_FVU or (everywhere.get("dead_fraction") or 0) > MANY_DEAD:
             poor.append(site)
-        features = config.get("d_sae") or config.get("hidden_dim")
-        rows.append([site, "–" if features is None else str(features), number(fvu), number(l0, 1), share(dead)])
-    blocks: list[Block] = [
-        Table(
-            ["Site", "Features", "FVU", "L0", "Dead"],
-            rows,
-            "FVU: fraction of variance unexplained (0 is perfect). L0: features active on a token. Dead: never active.",
-        )
-    ]
+        figures = [number(everywhere.get("fvu")), number(last.get("fvu")), number(everywhere.get("l0"), 1)]
+        rows.append([site, str(config.get("d_sae", "–")), *figures, share(everywhere.get("dead_fraction"))])
+    caption = (
+        "On held-out prompts. FVU: fraction of variance unexplained (0 is perfect), at all tokens and at the prompt's "
+        "last, where refusal is read. L0: features active on a token. Dead: features that never were."
+    )
+    blocks: list[Block] = [Table(["Site", "Features", "FVU", "FVU, last token", "L0", "Dead"], rows, caption)]
     if poor:
-        limits = f"FVU over {HIGH_FVU} or more than {share(MANY_DEAD)} dead"
+        limits = f"FVU at the last token over {HIGH_FVU}, or more than {share(MANY_DEAD)} dead"
         text = f"Poor at {', '.join(poor)} ({limits}): their circuits deserve less trust."
         blocks.insert(0, Text(text, warning=True))
     return blocks
-
-
-def _place(site: str) -> tuple[int, int]:
-    """The order of the flow through the model."""
-    kind, _, layer = site.rpartition("_")
-    return (int(layer) if layer.isdigit() else 0, ("attention", "mlp", "residuals").index(kind) if kind != "" else 0)
-
-
-def _metric(record: Mapping[str, Any], name: str) -> float | None:
-    """A metric of a history's record, preferably on held-out rows."""
-    return next((record[key] for key in (f"val/{name}", f"val_{name}", name) if record.get(key) is not None), None)
 
 
 def _limits(study: Study) -> list[tuple[str, str]]:

@@ -179,7 +179,7 @@ def _circuits(study: Study) -> list[Block]:
         top = ", ".join(f"{node.site}/{'error' if node.feature < 0 else node.feature}" for node in nodes)
         figures = [number(row[key]) for key in ("faithfulness", "faithfulness_all_errors", "completeness")]
         rows.append([row["category"], str(row["n_nodes"]), str(row["n_edges"]), *figures, top or "–"])
-    headers = ["Category", "Nodes", "Edges", "Faithfulness", "with all errors", "Completeness", "Strongest nodes"]
+    headers = ["Category", "Nodes", "Edges", "Faithfulness", "All errors kept", "Completeness", "Strongest nodes"]
     text = (
         "Faithfulness: the share of the refusal score that the circuit alone keeps (1: all of it). Completeness: the "
         "share left when the circuit is removed (0: nothing). On held-out prompts; a dash: the effect is too small."

@@ -81,14 +81,15 @@ def gauge(verdict: Mapping[str, Any]) -> dict[str, float] | None:
 def tiles(study: Study) -> list[tuple[str, str, str]]:
     """Return the key figures: (name, value, what it means)."""
     verdict = study.verdict
-    rates = verdict.get("refusal_rate") or {}
+    rates, controls = verdict.get("refusal_rate") or {}, verdict.get("controls") or {}
+    checks = f"random directions {share(controls.get('random_share'))}, KL {number(controls.get('kl_complied'))} nats"
     return [
         (
             "Index",
             number(verdict.get("index")),
             _meaning_of_index(verdict),
         ),
-        ("Explained share", share(verdict.get("explained_share")), "of refusal, by the knock-out"),
+        ("Explained share", share(verdict.get("explained_share")), f"of refusal; {checks}"),
         (
             "Effective circuits",
             number(verdict.get("effective_circuits"), 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ class Folders:
 
 @dataclass(frozen=True)
 class Study:
-    """What the files say; ``saes`` maps a site to (cfg.json, last record of history.json)."""
+    """What the files say; ``saes`` maps a site to (cfg.json, held-out figures: ``all`` positions, ``last`` one)."""
 
     verdict: Mapping[str, Any]
     comparison: Mapping[str, Any]
@@ -89,10 +89,6 @@ def read_study(folders: Folders) -> Study:
 
 
 def _sae(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    """An SAE's configuration and the last record of its training history."""
+    """An SAE's configuration and its figures on held-out rows."""
     history = read_json(folder / "history.json") if (folder / "history.json").is_file() else {}
-    return read_json(folder / "cfg.json"), history.get("final") or _last(history.get("history") or [])
-
-
-def _last(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return records[-1] if records else {}
+    return read_json(folder / "cfg.json"), history.get("heldout") or {}

@@ -275,8 +275,13 @@ def _verdict(
 
 
 def _statistics(categories: list[str]) -> dict[str, Any]:
-    counts = {name: {"safe": 40, "hard": 20, "toxic": 20, "toxic_share": 0.25} for name in categories}
-    return {"categories": counts, "warnings": [f"{categories[0]}: only 8 % of the prompts are toxic"]}
+    counts = {name: {"safe": 40, "hard": 20, "toxic": 20, "all": 80, "toxic_share": 0.25} for name in categories}
+    return {
+        "schema_version": 1,
+        "categories": counts,
+        "total": counts[categories[0]],
+        "warnings": [f"{categories[0]}: only 8 % of the prompts are toxic"],
+    }
 
 
 def _write_circuits(study: Path, comparison: dict[str, Any], rng: np.random.Generator) -> None:
@@ -289,9 +294,10 @@ def _write_circuits(study: Path, comparison: dict[str, Any], rng: np.random.Gene
 
 
 def _write_sae(folder: Path, rng: np.random.Generator) -> None:
-    _json(folder / "cfg.json", {"architecture": "topk", "d_in": 128, "d_sae": 512, "k": 8})
-    history = [{"step": s, "fvu": 0.9 / (s + 1), "l0": 8.0, "dead_fraction": 0.02} for s in range(5)]
-    _json(folder / "history.json", {"history": history, "final": history[-1]})
+    _json(folder / "cfg.json", {"architecture": "refusal.sae.topk.TopK", "d_model": 128, "d_sae": 512, "k": 8})
+    quality = {"n_rows": 900, "fvu": 0.14, "explained_variance": 0.87, "cosine": 0.93, "l0": 8.0, "dead_fraction": 0.02}
+    heldout = {"all": quality, "last": {**quality, "n_rows": 90, "fvu": float(rng.uniform(0.05, 0.35))}}
+    _json(folder / "history.json", {"schema_version": 1, "train": [], "heldout": heldout})
 
 
 def _json(path: Path, content: object) -> None:

@@ -25,10 +25,11 @@ def test_saes_of_other_studies_are_left_out(tmp_path: Path):
     assert [folder.name for folder in find(home).saes] == ["topk-aaaabbbbcccc"]
 
 
-def test_the_last_record_of_the_training_counts(studies: dict[str, Study]):
-    config, last = studies["one_site"].saes["mlp_2"]
+def test_the_figures_on_heldout_rows_count(studies: dict[str, Study]):
+    config, heldout = studies["one_site"].saes["mlp_2"]
     assert config["d_sae"] == 512
-    assert last["step"] == 4
+    assert heldout["all"]["fvu"] == 0.14
+    assert heldout["last"]["n_rows"] == 90
 
 
 def test_what_is_missing_is_named(tmp_path: Path):
