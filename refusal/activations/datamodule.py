@@ -1,0 +1,103 @@
+"""A site's rows for Lightning: an endless training stream cut to a number of steps, and held-out batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from refusal.activations.samplers import Sampler
+from refusal.activations.store import ActivationStore
+from refusal.activations.stream import RowStream
+from refusal.models.sites import Site
+
+HELDOUT = ("heldout",)
+
+
+class ActivationDataModule(pl.LightningDataModule):
+    """Training rows of the folds calibration and train (no label reaches an autoencoder), and held-out ones.
+
+    With several processes each gets its share of the same global batches. The state in a checkpoint lets a
+    training go on with the rows that would have come next.
+
+    Args:
+        store: Where the rows are.
+        site: Which of its sites.
+        sampler: Gives each stratum its weight; for held-out rows, too.
+        batch_size: Rows of a batch, over all processes together.
+        n_steps: Number of training batches.
+        n_heldout: Number of held-out batches, the same every time.
+        seed: What the order follows from.
+        last_fraction: Share of rows from the last prompt position.
+    """
+
+    def __init__(
+        self,
+        store: ActivationStore,
+        site: Site | str,
+        sampler: Sampler,
+        *,
+        batch_size: int,
+        n_steps: int,
+        n_heldout: int = 8,
+        seed: int = 0,
+        last_fraction: float = 0.25,
+    ) -> None:
+        super().__init__()
+        self._options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "last_fraction": last_fraction}
+        self._store, self._site, self._sampler = store, site, sampler
+        self._n_steps, self._n_heldout = n_steps, n_heldout
+        self._state: Mapping[str, Any] | None = None
+        self._stream: RowStream | None = None
+
+    @property
+    def stream(self) -> RowStream:
+        """The training rows, from where they are up to; opened in the process that uses them."""
+        if self._stream is None:
+            self._stream = RowStream(self._store, self._site, self._sampler, **self._options, **self._place())
+            if self._state is not None:
+                self._stream.load_state_dict(self._state)
+        return self._stream
+
+    def train_dataloader(self) -> DataLoader[Tensor]:
+        """Return the training batches [batch, d_model]."""
+        return DataLoader(_Batches(self.stream, self._n_steps), batch_size=None)
+
+    def val_dataloader(self) -> DataLoader[Tensor]:
+        """Return the held-out batches [batch, d_model], from their beginning."""
+        rows = RowStream(self._store, self._site, self._sampler, folds=HELDOUT, **self._options, **self._place())
+        return DataLoader(_Batches(rows, self._n_heldout, restart=True), batch_size=None)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return where the training rows are up to."""
+        return self.stream.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._state = state_dict
+        self._stream = None
+
+    def _place(self) -> dict[str, int]:
+        if self.trainer is None:
+            return {"rank": 0, "world": 1}
+        return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
+
+
+class _Batches(IterableDataset[Tensor]):
+    """So many batches of a stream; its length tells Lightning not to fetch ahead, so that the state is exact."""
+
+    def __init__(self, stream: RowStream, n_batches: int, *, restart: bool = False) -> None:
+        self._stream, self._n_batches = stream, n_batches
+        self._start = stream.state_dict() if restart else None
+
+    def __len__(self) -> int:
+        return self._n_batches
+
+    def __iter__(self) -> Iterator[Tensor]:
+        if self._start is not None:
+            self._stream.load_state_dict(self._start)
+        for _ in range(self._n_batches):
+            yield next(self._stream)

@@ -1,0 +1,113 @@
+"""What the model did: which tokens open its refusals, each prompt's refusal score, and how often it refused.
+
+The tokens come from the responses to the calibration fold, so its prompts are run first. Until the last of them
+has answered, a calibration shard waits as ``<file>.unscored``, with its logits beside it; then the scores are filled
+in and it gets its final name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from refusal import InputError
+from refusal.activations.plan import CALIBRATION
+from refusal.activations.shard import column, dataset, flush, open_shard
+from refusal.models.refusal_score import refusal_score
+from refusal.progress import warn
+
+MIN_AUC = 0.9
+
+
+def unscored_path(path: Path) -> Path:
+    """Where a shard waits for its scores."""
+    return path.with_name(path.name + ".unscored")
+
+
+def logits_path(path: Path) -> Path:
+    """Where its logits [n_prompts, vocab] wait meanwhile."""
+    return path.with_name(path.name + ".logits.npy")
+
+
+def current_path(path: Path) -> Path:
+    """Where a published shard is: waiting, or done."""
+    waiting = unscored_path(path)
+    return waiting if waiting.exists() else path
+
+
+def is_published(path: Path) -> bool:
+    """Whether a shard has been written, scored or not."""
+    return current_path(path).exists()
+
+
+def read_responses(paths: Sequence[Path]) -> tuple[list[int], list[bool], list[str]]:
+    """Return the first tokens, the labels and the texts of the responses in these shards, scored or not."""
+    first_tokens: list[int] = []
+    refused: list[bool] = []
+    responses: list[str] = []
+    for path in paths:
+        with open_shard(current_path(path)) as file:
+            first_tokens += column(file, "prompts/first_token").tolist()
+            refused += column(file, "prompts/refused").tolist()
+            responses += column(file, "prompts/response").tolist()
+    return first_tokens, refused, responses
+
+
+def check_refusals(refused: Sequence[bool], responses: Sequence[str]) -> None:
+    """Raise an ``InputError`` if the model refused none of the prompts, or all: there is nothing to compare."""
+    if not refused:
+        raise InputError("none of the prompts could be run; plan.json names them, the shards' /failed says why")
+    n_refused = sum(refused)
+    if 0 < n_refused < len(refused):
+        return
+    openings = ", ".join(repr(" ".join(response.split()[:6])) for response in responses[:3])
+    raise InputError(
+        f"the model {'always' if n_refused else 'never'} refuses: {n_refused} of {len(refused)} prompts, "
+        f"by the phrases in model.refusal_phrases (responses begin {openings or 'not at all'}); "
+        "choose another model, data or phrases"
+    )
+
+
+def score_shard(path: Path, token_ids: Sequence[int]) -> None:
+    """Fill a waiting shard's scores in and give it its final name; a shard that is done stays as it is."""
+    waiting, logits = unscored_path(path), logits_path(path)
+    if not waiting.exists():
+        return
+    scores = refusal_score(torch.from_numpy(np.load(logits)), token_ids)
+    with open_shard(waiting, "r+") as file:
+        dataset(file, "prompts/refusal_score")[...] = scores.numpy()  # in place: the file keeps its shape
+    flush(waiting)
+    waiting.replace(path)
+    logits.unlink(missing_ok=True)
+
+
+def summary(refused: np.ndarray, refusal_score: np.ndarray, split: np.ndarray, fold: np.ndarray) -> dict[str, Any]:
+    """Return the refusal rate of each split, and how well the score tells refused prompts outside calibration.
+
+    Args:
+        refused: Whether each prompt was refused, bool [n_prompts].
+        refusal_score: float32 [n_prompts].
+        split: [n_prompts].
+        fold: [n_prompts].
+    """
+    judged = fold != CALIBRATION
+    auc = area_under_roc(refusal_score[judged], refused[judged])
+    if auc is not None and auc < MIN_AUC:
+        warn(
+            f"the refusal score tells refused prompts from others badly (area under the ROC {auc:.2f}, under {MIN_AUC})"
+        )
+    rates = {name: float(refused[split == name].mean()) for name in sorted(set(split.tolist()))}
+    return {"refusal_rate": rates, "score_auc": auc}
+
+
+def area_under_roc(scores: np.ndarray, refused: np.ndarray) -> float | None:
+    """Return how often a refused prompt scores above a complied one, ties half; None without both."""
+    above, below = scores[refused], np.sort(scores[~refused])
+    if not len(above) or not len(below):
+        return None
+    ranks = (np.searchsorted(below, above, "left") + np.searchsorted(below, above, "right")) / 2
+    return float(ranks.mean() / len(below))

@@ -1,0 +1,146 @@
+"""Read what a collection left: a folder of shards and ``manifest.json``, which was written last.
+
+The manifest is the store's card: what made it, its sites, its refusal tokens, its shards, the prompts that
+failed, and the refusal rates. Files are opened for one read and closed again, so that a store can be used
+in several processes, and across a fork.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from refusal import InputError
+from refusal.activations.samplers import Stratum
+from refusal.activations.shard import (
+    CHUNK_ROWS,
+    NUMBER_COLUMNS,
+    ROW_COLUMNS,
+    TEXT_COLUMNS,
+    Shard,
+    column,
+    open_shard,
+    read_prompts,
+    read_values,
+)
+from refusal.artifacts import read_json
+from refusal.models.sites import Site, parse_site
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MANIFEST = "manifest.json"
+SCHEMA_VERSION = 1
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a collection has finished here, and all its shards are still in place."""
+    manifest = Path(folder) / MANIFEST
+    return manifest.is_file() and all(
+        (Path(folder) / shard["file"]).is_file() for shard in read_json(manifest)["shards"]
+    )
+
+
+class ActivationStore:
+    """A finished collection of activations.
+
+    Raises:
+        InputError: The folder has no manifest, or one that this version cannot read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = Path(folder)
+        if not (self.folder / MANIFEST).is_file():
+            raise InputError(f"there are no finished activations in {self.folder}; collect them first")
+        self.manifest: dict[str, Any] = read_json(self.folder / MANIFEST)
+        if self.manifest.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(f"{self.folder / MANIFEST} is of another version; rebuild it with force=true")
+        self.sites: list[Site] = [parse_site(name) for name in self.manifest["sites"]]
+        self.d_model: int = self.manifest["d_model"]
+        self.n_layers: int = self.manifest["n_layers"]
+        self.refusal_tokens: list[int] = self.manifest["refusal_tokens"]
+        self.shards: list[Shard] = [
+            Shard(
+                self.folder / shard["file"],
+                *(shard[key] for key in ("category", "split", "fold", "n_prompts", "n_rows")),
+            )
+            for shard in self.manifest["shards"]
+        ]
+        self._order: np.ndarray | None = None
+
+    def prompts(self) -> pd.DataFrame:
+        """Return the prompts with their labels, in the study's order, without those that failed.
+
+        Columns: id, text, category, split, fold, response, index (place in the study), n_tokens, first_token (of
+        the response), refused, refusal_score (nats).
+        """
+        import pandas as pd
+
+        columns: dict[str, list[np.ndarray]] = {name: [] for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS)}
+        for shard in self.shards:
+            with open_shard(shard.path) as file:
+                for name, values in read_prompts(file).items():
+                    columns[name].append(values)
+        table = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
+        self._order = np.argsort(table["index"].to_numpy(), kind="stable")
+        return table.iloc[self._order].reset_index(drop=True)
+
+    def writes(self) -> np.ndarray:
+        """Return what attention (0) and MLP (1) of every layer add at the last prompt position.
+
+        float32 [n_prompts, n_layers, 2, d_model], in the order of ``prompts()``.
+
+        Raises:
+            InputError: The collection left them out.
+        """
+        if not self.manifest["writes"]:
+            raise InputError(f"{self.folder} was collected without component writes; use collect.writes=true")
+        return self._in_order([self._read(shard, "writes", slice(None)) for shard in self.shards])
+
+    def last(self, site: Site | str) -> np.ndarray:
+        """Return a site's activations at the last prompt position: float32 [n_prompts, d_model], as ``prompts()``."""
+        return self._in_order([self.read_rows(shard, site, 0, shard.n_prompts) for shard in self.shards])
+
+    def strata(self, folds: Sequence[str]) -> list[Stratum]:
+        """Return the strata that have rows in these folds, sorted by split and category."""
+        rows: dict[tuple[str, str], int] = {}
+        for shard in self.shards:
+            if shard.fold in folds and shard.n_rows:
+                key = (shard.split, shard.category)
+                rows[key] = rows.get(key, 0) + shard.n_rows
+        return [Stratum(category, split, rows[split, category]) for split, category in sorted(rows)]
+
+    def read_chunk(self, shard: Shard, chunk: int, site: Site | str) -> np.ndarray:
+        """Read one whole chunk of a site: float32 [at most 1,024, d_model]."""
+        return self.read_rows(shard, site, chunk * CHUNK_ROWS, (chunk + 1) * CHUNK_ROWS)
+
+    def read_rows(self, shard: Shard, site: Site | str, start: int, stop: int) -> np.ndarray:
+        """Read consecutive rows of a site, float32 [stop - start, d_model]; the first n_prompts are last positions."""
+        self.check_site(site)
+        return self._read(shard, f"activations/{site}", slice(start, stop))
+
+    def row_table(self, shard: Shard) -> dict[str, np.ndarray]:
+        """Read what each row of a shard is: prompt (index into the shard's prompts), position, token_id and kind."""
+        with open_shard(shard.path) as file:
+            return {name: column(file, f"rows/{name}") for name in ROW_COLUMNS}
+
+    def check_site(self, site: Site | str) -> None:
+        """Raise an ``InputError`` unless the site was collected."""
+        if str(site) not in self.manifest["sites"]:
+            raise InputError(f"{site} is not in {self.folder}; it holds {', '.join(self.manifest['sites'])}")
+
+    def _read(self, shard: Shard, name: str, rows: slice) -> np.ndarray:
+        with open_shard(shard.path) as file:
+            return read_values(file, name, rows)
+
+    def _in_order(self, parts: list[np.ndarray]) -> np.ndarray:
+        if self._order is None:
+            index = []
+            for shard in self.shards:
+                with open_shard(shard.path) as file:
+                    index.append(column(file, "prompts/index"))
+            self._order = np.argsort(np.concatenate(index), kind="stable")
+        return np.concatenate(parts)[self._order]

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from refusal.activations.order import LANES, PoolOrder
+
+sizes = st.one_of(st.integers(1, 40), st.integers(41, 3000))
+
+
+@settings(max_examples=60, deadline=None)
+@given(n_rows=sizes, piece=st.integers(1, 50), epoch=st.integers(0, 5), seed=st.integers(0, 2**31))
+def test_every_epoch_draws_each_row_once(n_rows: int, piece: int, epoch: int, seed: int) -> None:
+    rows = PoolOrder(n_rows, piece, (seed, 1)).rows(epoch * n_rows, n_rows)
+    assert sorted(rows.tolist()) == list(range(n_rows))
+
+
+@settings(max_examples=60, deadline=None)
+@given(n_rows=sizes, piece=st.integers(1, 50), cuts=st.lists(st.integers(0, 500), max_size=8))
+def test_the_order_does_not_depend_on_how_it_is_asked_for(n_rows: int, piece: int, cuts: list[int]) -> None:
+    whole = PoolOrder(n_rows, piece, (3,)).rows(0, sum(cuts))
+    order, parts, first = PoolOrder(n_rows, piece, (3,)), [], 0
+    for count in cuts:
+        parts.append(order.rows(first, count))
+        first += count
+    assert np.concatenate([[], *parts]).tolist() == whole.tolist()
+
+
+@settings(max_examples=40, deadline=None)
+@given(n_rows=sizes, piece=st.integers(1, 50))
+def test_a_lane_finishes_a_piece_before_it_begins_another(n_rows: int, piece: int) -> None:
+    order = PoolOrder(n_rows, piece, (0,))
+    rows = order.rows(0, n_rows)
+    lanes = order.lanes(rows)
+    for lane in range(LANES):
+        visited = ((rows[lanes == lane] - order.starts[lane]) // piece).tolist()
+        assert len(set(visited)) == 1 + sum(a != b for a, b in itertools.pairwise(visited)) or not visited
+
+
+@given(n_rows=sizes, piece=st.integers(1, 50))
+def test_pieces_tile_the_rows_and_stay_in_their_lane(n_rows: int, piece: int) -> None:
+    order = PoolOrder(n_rows, piece, (0,))
+    covered = []
+    for lane, start, stop in order.pieces():
+        assert 0 < stop - start <= piece
+        assert set(order.lanes(np.arange(start, stop)).tolist()) == {lane}
+        covered += range(start, stop)
+    assert covered == list(range(n_rows))
+
+
+def test_a_turn_takes_one_row_of_every_lane_in_a_new_order() -> None:
+    order = PoolOrder(64, 2, (0,))
+    turns = order.lanes(order.rows(0, 64)).reshape(4, LANES)
+    assert all(sorted(turn) == list(range(LANES)) for turn in turns.tolist())
+    assert len({tuple(turn) for turn in turns.tolist()}) == 4
+
+
+def test_epochs_and_seeds_differ() -> None:
+    first, second = PoolOrder(50, 5, (0,)).rows(0, 100).reshape(2, 50)
+    assert first.tolist() != second.tolist()
+    assert first.tolist() != PoolOrder(50, 5, (1,)).rows(0, 50).tolist()
