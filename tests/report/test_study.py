@@ -7,7 +7,8 @@ import pytest
 
 from refusal import InputError
 from refusal.report.study import Study, find, read_study
-from tests.report.fixture import FINGERPRINT, write_case
+from tests.report.fixture import write_case
+from tests.report.parts import FINGERPRINT
 
 
 def test_a_study_is_found_from_each_of_its_folders(tmp_path: Path):

@@ -1,0 +1,141 @@
+"""The parts that the studies of ``fixture`` are made of: a matrix, a site, a comparison, a verdict."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+FINGERPRINT = "0123456789ab"
+Rows = list[list[float | None]]
+MEASURES = ("cosine", "weighted_jaccard", "node_jaccard", "subspace")
+
+
+def grouped(labels: list[int], within: float, between: float, rng: np.random.Generator, noise: float) -> Rows:
+    """A matrix with 1 on the diagonal, ``within`` inside a group and ``between`` outside, plus noise."""
+    groups = np.array(labels)
+    values = np.where(groups[:, None] == groups[None, :], within, between) + rng.normal(0, noise, (len(labels),) * 2)
+    values = (values + values.T) / 2
+    np.fill_diagonal(values, 1.0)
+    return [[float(min(value, 1.0)) for value in row] for row in values]
+
+
+def one_site(
+    name: str, categories: list[str], rng: np.random.Generator, labels: list[int], noise: float = 0.02
+) -> dict[str, Any]:
+    within = 0.2 if name.startswith("attention") else 0.9
+    measures = {}
+    for measure in MEASURES:
+        matrix = grouped(labels, within, 0.3, rng, noise)
+        measures[measure] = {"matrix": matrix, "ceiling": [0.98] * len(categories), "corrected": matrix}
+    return {"site": name, "votes": name == "mlp_2", "biased": name.startswith("residuals"), "measures": measures}
+
+
+def whole_comparison(
+    model: str,
+    categories: list[str],
+    voting: list[str],
+    sites: list[dict[str, Any]],
+    matrix: Rows,
+    *,
+    last: int,
+    n_layers: int,
+    start: int,
+    own: float,
+) -> dict[str, Any]:
+    """A whole comparison; the callers then spoil parts of it."""
+    mean = float(np.mean([value for row in matrix for value in row if value is not None and value != 1.0]))
+    steps = []
+    for layer in range(n_layers):
+        early = layer < start
+        index = 0.98 if early else min(mean + (0.4 if layer > last else 0.0), 1.0)
+        drop = own if layer <= start else own * (0.03 if layer > last else 0.2)
+        step: dict[str, Any] = {"start": layer, "index": index, "low": index - 0.04, "high": index + 0.03}
+        steps.append({**step, "own_drop": drop, "explained_share": drop / own * 0.96})
+    direct = {"index": mean, "low": mean - 0.05, "high": mean + 0.05, "start": start, "matrix": matrix}
+    direct |= {"drops": [[None if v is None else v * own for v in row] for row in matrix], "by_start": steps}
+    evaluation = [
+        {
+            "category": name,
+            "faithfulness": 0.93,
+            "completeness": 0.04,
+            "faithfulness_all_errors": 0.97,
+            "n_nodes": 12,
+            "n_edges": 30,
+        }
+        for name in categories
+    ]
+    return {
+        "schema_version": 1,
+        "model": model,
+        "data": "planted",
+        "fingerprint": FINGERPRINT,
+        "categories": categories,
+        "voting": voting,
+        "counts": {name: {"used": 60, "refused": 30, "complied": 30} for name in categories},
+        "last_voting_layer": last,
+        "n_layers": n_layers,
+        "sites": sites,
+        "combined": {"sites": [sites[0]["site"]], "measures": json.loads(json.dumps(sites[-1]["measures"]))},
+        "transfer": {"direct": direct, "by_start": steps, "circuit": {**direct}, "window": {**direct}},
+        "tests": {
+            "distinguishable": {
+                "statistic": 0.41,
+                "p": 0.0001,
+                "pairs": _pairs(categories),
+                "pairs_adjusted": _pairs(categories),
+            },
+            "above_chance": {
+                "statistic": 0.55,
+                "p": 0.0002,
+                "pairs": _pairs(categories),
+                "pairs_adjusted": _pairs(categories),
+            },
+        },
+        "separate": None,
+        "agreement": [{"site": s["site"], "method": "atp", "spearman": 0.97, "sum": 8.7, "total": 9.0} for s in sites],
+        "evaluation": evaluation,
+        "refusal_by_split": {
+            "safe": {"refused": 3, "total": 200},
+            "hard": {"refused": 62, "total": 200},
+            "toxic": {"refused": 190, "total": 200},
+        },
+    }
+
+
+def _pairs(categories: list[str]) -> Rows:
+    return [
+        [None if i == j else (0.001 if (i + j) % 3 else 0.4) for j in range(len(categories))]
+        for i in range(len(categories))
+    ]
+
+
+def whole_verdict(
+    comparison: dict[str, Any], verdict: str, reason: str, index: float, low: float, high: float
+) -> dict[str, Any]:
+    reading = {"index": index, "low": low, "high": high}
+    return {
+        "schema_version": 1,
+        "verdict": verdict,
+        "reason": reason,
+        "index": index,
+        "ci_low": low,
+        "ci_high": high,
+        "layer": comparison["transfer"]["direct"]["start"],
+        "explained_share": 0.96,
+        "controls": {"random_share": 0.01, "kl_complied": 0.004},
+        "readings": {"direct": reading, "circuit": {**reading}, "window": {**reading}},
+        "groups": [comparison["categories"]],
+        "effective_circuits": 1.3,
+        "p": {"distinguishable": 0.0001, "above_chance": 0.0002},
+        "score_auc": 0.999,
+        "refusal_rate": {"safe": 0.0, "hard": 0.0, "toxic": 1.0},
+        "n": comparison["counts"],
+        "votes": comparison["voting"],
+        "model": comparison["model"],
+        "data": comparison["data"],
+        "seed": 0,
+        "fingerprint": FINGERPRINT,
+        "more_prompts": None,
+    }
