@@ -1,1 +1,1 @@
-"""The options of the commands: their types, their help page, and the step from the configuration tree to plain objects."""
+"""The options of the commands: their types, their help, and the step from Hydra's tree to plain objects."""

@@ -80,14 +80,14 @@ class Model(Choice):
 class LocalModel(Model):
     """A folder of the form that transformers saves."""
 
-    path: str = option("Folder of the model, with its config.json and tokenizer.")
+    path: str = option("Folder of the model (model=local), or its name on the Hugging Face hub.")
 
 
 @dataclass
 class HubModel(Model):
     """A model of the Hugging Face hub."""
 
-    path: str = option("Name of the model on the Hugging Face hub.")
+    path: str = option("Folder of the model (model=local), or its name on the Hugging Face hub.")
     revision: str | None = option("Branch, tag or commit on the hub; null: the newest.")
 
 
@@ -137,7 +137,7 @@ class Sae(Choice):
     expansion_factor: int = option("Features for each dimension of the model, where hidden_dim is null.", low=1)
     lr: float = option("Learning rate.", low=0)
     batch_size: int = option("Rows of a training step.", low=1)
-    epochs: int = option("Passes over the stored rows.", low=1)
+    epochs: float = option("Passes over the stored rows.", low=0)
     max_rows: int = option("At most this many rows are seen, all epochs together.", low=1)
     seed: int | None = option("Seed of its weights and of the order of rows; null: the seed of the study.", low=0)
     scope: str = option("One autoencoder for all prompts.", choices=("shared",))

@@ -9,17 +9,21 @@ FEW = 12
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three known names that look like this one, the nearest first."""
+    """Return up to three known names that look like this one, or end in it, the nearest first."""
     known = sorted(set(known))
     lowered = {other.lower(): other for other in known}
-    return [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3, cutoff=0.6)]
+    ending = [other for other in known if other.endswith(f".{name}")]
+    close = [lowered[match] for match in difflib.get_close_matches(name.lower(), lowered, n=3)]
+    tails = {other.rpartition(".")[2].lower(): other for other in known}
+    near_tail = [tails[match] for match in difflib.get_close_matches(name.lower(), tails, n=1, cutoff=0.8)]
+    return list(dict.fromkeys([*ending, *close, *near_tail]))[:3]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean a or b?``, or all of the known names where none is near or they are few."""
+    """Return ``did you mean a or b?``, with all of the known names where they are few or none is near."""
     known = sorted(set(known))
     near = nearest(name, known)
-    question = f"; did you mean {' or '.join(near)}?" if near else ""
-    if len(known) <= FEW:
-        return f"{question or ';'} {'It' if near else 'it'} can be {', '.join(known)}"
-    return question
+    question = f"did you mean {' or '.join(near)}?" if near else ""
+    if near and len(known) > FEW:
+        return question
+    return f"{question} The names are {', '.join(known)}".strip()

@@ -1,0 +1,122 @@
+"""What a W&B run is given of a job's results: figures, tables, circuits, and the verdict in its summary.
+
+Everything is read from the files that the job has written. Prompts and responses only with ``logger.texts=true``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from refusal import pipeline
+from refusal.artifacts import clean_name, read_json
+from refusal.circuits.circuit import load_circuit
+from refusal.config.schemas import Options, WandbLogger
+
+SUMMARY = ("verdict", "index", "ci_low", "ci_high", "layer", "explained_share", "effective_circuits", "score_auc")
+NODES = ("category", "side", "site", "feature", "importance", "scaled")
+
+
+def log_results(run: Any, options: Options) -> None:
+    """Log what this job has made."""
+    places = pipeline.locations(options)
+    figures = {f"data/{path.stem}": path for path in _pngs(places.data_analysis)}
+    if options.command != "collect":
+        for site, folder in places.saes.items():
+            figures.update({f"training/{site}/{path.stem}": path for path in _pngs(folder / "training_plots")})
+        run.summary.update(sae_figures(places.saes))
+    if options.callbacks.discovery:
+        log_circuits(run, places.circuits)
+    if options.callbacks.heatmaps:
+        figures.update({f"similarity/{path.stem}": path for path in _pngs(places.visualizations)})
+    if options.callbacks.report:
+        figures.update({f"report/{path.stem}": path for path in _pngs(places.report)})
+        verdict = read_json(places.report / "verdict.json")
+        run.summary.update({name: verdict.get(name) for name in SUMMARY})
+    log_figures(run, figures)
+    if isinstance(options.logger, WandbLogger) and options.logger.texts:
+        log_texts(run, places.store)
+
+
+def sae_figures(saes: Mapping[Any, Path]) -> dict[str, float]:
+    """Return the held-out figures of each autoencoder: ``sae/<site>/fvu`` and others."""
+    return {
+        f"sae/{site}/{name}": value
+        for site, folder in saes.items()
+        for name, value in heldout(folder).items()
+        if isinstance(value, (int, float))
+    }
+
+
+def heldout(folder: Path) -> dict[str, Any]:
+    """Return an autoencoder's figures on held-out rows, from its ``history.json``."""
+    return read_json(Path(folder) / "history.json").get("heldout", {}).get("all", {})
+
+
+def log_figures(run: Any, figures: Mapping[str, Path]) -> None:
+    """Log pictures, all in one step."""
+    import wandb
+
+    if figures:
+        run.log({name: wandb.Image(str(path)) for name, path in figures.items()})
+
+
+def log_circuits(run: Any, folder: Path) -> None:
+    """Log the nodes, the transfer matrix and split x refused as tables, and the files as an artifact."""
+    import wandb
+
+    circuits = [load_circuit(path) for path in sorted(Path(folder).glob("*_circuit.json"))]
+    nodes = [
+        [circuit.category, circuit.side, node.site, node.feature, node.importance, node.scaled]
+        for circuit in circuits
+        for node in circuit.nodes
+    ]
+    tables = {"circuits/nodes": wandb.Table(columns=list(NODES), data=nodes)}
+    for path in sorted(Path(folder).glob("*_comparison.json")):
+        tables.update(_comparison_tables(read_json(path)))
+    run.log(tables)
+    artifact = wandb.Artifact(clean_name(f"circuits-{Path(folder).name}"), type="circuits")
+    for path in sorted(Path(folder).glob("*.json")):
+        artifact.add_file(str(path), policy="immutable")
+    run.log_artifact(artifact)
+
+
+def _comparison_tables(comparison: Mapping[str, Any]) -> dict[str, Any]:
+    import wandb
+
+    tables = {}
+    direct = (comparison.get("transfer") or {}).get("direct") or {}
+    if matrix := direct.get("matrix"):
+        names = comparison.get("voting") or comparison["categories"]
+        names = names if len(names) == len(matrix) else comparison["categories"]
+        rows = [[name, *row] for name, row in zip(names, matrix, strict=True)]
+        tables["comparison/transfer"] = wandb.Table(columns=["removed", *names], data=rows)
+    if by_split := comparison.get("refusal_by_split"):
+        rows = [[split, n["refused"], n["total"] - n["refused"], n["total"]] for split, n in by_split.items()]
+        tables["comparison/refused"] = wandb.Table(columns=["split", "refused", "complied", "total"], data=rows)
+    return tables
+
+
+def log_texts(run: Any, store: Path) -> None:
+    """Log every prompt with its response."""
+    import wandb
+
+    from refusal.activations.store import ActivationStore
+
+    columns = ["id", "category", "split", "text", "response", "refused", "refusal_score"]
+    prompts = ActivationStore(store).prompts()[columns]
+    run.log({"prompts": wandb.Table(columns=columns, data=prompts.values.tolist())})
+
+
+def log_rows(run: Any, name: str, rows: Sequence[Mapping[str, object]]) -> None:
+    """Log records with the same keys as a table."""
+    import wandb
+
+    if rows:
+        run.log({name: wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
+
+
+def _pngs(folder: Path) -> list[Path]:
+    """Return a folder's pictures, with those in folders below it."""
+    return sorted(Path(folder).rglob("*.png"))

@@ -1,0 +1,98 @@
+"""One W&B run a job: opened before it, fed by the training meanwhile, given the results and closed after it.
+
+Offline by default: runs are files in ``OUTPUT_DIR/wandb``, no account is needed, and nothing is printed. The jobs of a
+multirun share a group. The training logs its curves with Lightning's ``WandbLogger(experiment=wandb.run)``.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from refusal import InputError
+from refusal.callbacks.handover import failing, is_first_process, job_folder, note, one_line
+from refusal.callbacks.tracking import log_results
+from refusal.config.options import from_config
+from refusal.config.schemas import WandbLogger
+
+TAGGED = ("model", "data", "layers", "sae", "sampler", "circuits")
+
+
+class WandbRun(Callback):
+    """Opens and closes the job's run, where ``logger`` is W&B."""
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Open the run; where that fails, tell the job to stop before it begins."""
+        try:
+            options = from_config(config)
+        except InputError:
+            return  # the job says so itself
+        if not is_first_process() or options.plan or not isinstance(options.logger, WandbLogger):
+            return
+        overrides = [str(override) for override in config.hydra.overrides.task]
+        chosen = config.hydra.runtime.choices
+        in_multirun = config.hydra.mode == RunMode.MULTIRUN
+        try:
+            open_run(
+                options.logger,
+                Path(options.output_dir),
+                name=" ".join([options.command, *overrides])[:128],
+                job_type=options.command,
+                group=group_of(options.command, config.hydra.sweep.dir) if in_multirun else None,
+                tags=[f"{group}: {chosen[group]}"[:64] for group in TAGGED],
+                config=asdict(options),
+            )
+        except Exception as error:  # noqa: BLE001  the job reports it
+            note(job_folder(config), stop=one_line(error))
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Give the run the job's results, or its error, and close it."""
+        wandb: Any = sys.modules.get("wandb")
+        if wandb is None or wandb.run is None or not is_first_process():
+            return
+        run = wandb.run
+        if job_return.status == JobStatus.COMPLETED:
+            with failing(job_return):
+                log_results(run, from_config(config))
+        failed = job_return.status != JobStatus.COMPLETED
+        run.summary["status"] = "failed" if failed else "done"
+        if failed:
+            run.summary["error"] = one_line(job_return._return_value)
+        run.finish(exit_code=1 if failed else 0)
+
+
+def group_of(command: str, sweep_folder: str | Path) -> str:
+    """Return the group of a multirun's runs: its command and the time it started."""
+    return f"{command} {Path(sweep_folder).name}"
+
+
+def open_run(logger: WandbLogger, output_dir: Path, **what: Any) -> Any:
+    """Open a W&B run that prints nothing.
+
+    Args:
+        logger: Offline or online, and which project.
+        output_dir: Its files go into ``output_dir/wandb``.
+        what: Name, group, tags, config, as in ``wandb.init``.
+
+    Raises:
+        InputError: It should be online, and there is no account.
+    """
+    import wandb
+
+    folder = output_dir.absolute()
+    (folder / "wandb").mkdir(parents=True, exist_ok=True)
+    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "artifacts"))
+    settings = wandb.Settings(
+        silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True, x_save_requirements=False
+    )
+    if logger.mode == "online" and not wandb.Api(timeout=20).api_key:
+        raise InputError("logger=wandb needs an account: run `wandb login`, or take logger=wandb_offline")
+    return wandb.init(project=logger.project, mode=logger.mode, dir=str(folder), settings=settings, **what)  # type: ignore[arg-type]

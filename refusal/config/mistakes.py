@@ -1,0 +1,122 @@
+"""One line for every mistake on the command line, naming what would be right.
+
+Overrides are looked at before Hydra composes anything; what only composition can find (an option of another choice,
+a value of the wrong type) is translated from Hydra's errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+
+from refusal import InputError
+from refusal.config.catalog import SITES, Catalog, Known
+from refusal.config.suggest import did_you_mean
+
+_KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
+
+
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line as Hydra will.
+
+    Raises:
+        InputError: A flag is unknown or lacks its value.
+    """
+    parser = get_args_parser()
+
+    def error(message: str) -> NoReturn:
+        unknown = re.search(r"unrecognized arguments: (\S+)", message)
+        if unknown is None:
+            raise InputError(message)
+        if "=" in unknown[1]:
+            raise InputError(f"options are written without dashes: {unknown[1].lstrip('-')}")
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        raise InputError(f"there is no flag {unknown[1]}: {did_you_mean(unknown[1], flags)}")
+
+    parser.error = error  # type: ignore[method-assign]
+    return parser.parse_args(list(arguments))
+
+
+def check_overrides(overrides: Sequence[str], catalog: Catalog, command: str, *, multirun: bool) -> None:
+    """Check the names of groups, choices and options.
+
+    Raises:
+        InputError: One of them does not exist, or several values are given to a single run.
+    """
+    options = catalog.options(command)
+    for text in overrides:
+        override = _parse(text)
+        key = override.key_or_group
+        if key.startswith("hydra"):
+            continue
+        if override.is_sweep_override() and not multirun and "hydra.mode" not in " ".join(overrides):
+            raise InputError(f"{text} has several values: add -m to run each of them")
+        if key in catalog.groups:
+            _check_choices(override, catalog)
+        elif not _is_option(key, options):
+            raise InputError(f"there is no option or group '{key}': {did_you_mean(key, [*options, *catalog.groups])}")
+        elif override.is_delete():
+            raise InputError(f"{text}: an option cannot be taken away; set it to null")
+
+
+def _parse(text: str) -> Override:
+    if "=" not in text and not text.startswith("~"):
+        raise InputError(f"'{text}' is not an option: write name=value (--help lists them)")
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException:
+        name, _, value = text.partition("=")
+        raise InputError(f"{text} cannot be read: put the value into quotes, '{name}=\"{value}\"'") from None
+
+
+def _is_option(key: str, options: dict[str, Known]) -> bool:
+    if key in options or any(name.startswith(f"{key}.") for name in options):
+        return True
+    return any(option.is_mapping and key.startswith(f"{name}.") for name, option in options.items())
+
+
+def _check_choices(override: Override, catalog: Catalog) -> None:
+    group = override.key_or_group
+    value = override.value()
+    if isinstance(value, list):
+        example = " (sites: layers.names=[residuals_1,mlp_1])" if group == SITES else ""
+        raise InputError(f"{override.input_line}: a group takes one choice, not a list{example}")
+    names = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [str(value)]
+    for name in names:
+        if catalog.is_choice(group, name) or (group == "experiment" and value is None):
+            continue
+        sites = " or a site such as residuals_10, mlp_3-5, attention_all" if group == SITES else ""
+        choices = [*catalog.groups[group], *_sites_like(name)] if group == SITES else catalog.groups[group]
+        raise InputError(f"{group} has no choice '{name}': {did_you_mean(name, choices)}{sites}")
+
+
+def _sites_like(name: str) -> list[str]:
+    """The names of sites with the number of a mistyped one."""
+    kind, _, number = name.rpartition("_")
+    return [f"{known}_{number}" for known in ("residuals", "mlp", "attention")] if kind and number[:1].isdigit() else []
+
+
+def explain(error: Exception, catalog: Catalog, command: str) -> str:
+    """Return what Hydra's error says, in one line."""
+    options = catalog.options(command)
+    message = str(error)
+    if (refused := re.search(r"Could not override '([^']+)'", message)) and refused[1] in options:
+        having = options[refused[1]].only_with
+        group = refused[1].partition(".")[0]
+        return f"{refused[1]} is an option of {' and '.join(f'{group}={choice}' for choice in having)} only"
+    cause = str(error.__cause__ or error)
+    if (key := re.search(r"full_key: (\S+)", cause)) and key[1] in options:
+        wrong = re.search(r"Value '(.*)' of type .* could not be converted to (\w+)", cause)
+        if wrong and wrong[2] in _KINDS:
+            return f"{key[1]}={wrong[1]} is not {_KINDS[wrong[2]]}: {options[key[1]].text}"
+        return f"{key[1]}: {cause.splitlines()[0]}: {options[key[1]].text}"
+    if launcher := re.search(r"Could not find 'hydra/launcher/(\w+)'", message):
+        return f"launcher={launcher[1]} is not installed: pip install -e '.[launchers]'"
+    return " ".join(dict.fromkeys(f"{message}\n{error.__cause__ or ''}".split("\n"))).strip()
