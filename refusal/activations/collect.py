@@ -37,6 +37,7 @@ from refusal.progress import say, warn
 from refusal.prompts.prompt import Prompt
 
 PLAN = "plan.json"
+LOCK = ".plan.lock"
 
 
 def collect(  # noqa: PLR0913  the options of a collection, each of its own
@@ -98,7 +99,12 @@ def collect(  # noqa: PLR0913  the options of a collection, each of its own
     tokens = _calibrate(filler, study, folder)
     filler.fill([shard for shard in study.shards if shard.fold != CALIBRATION], tokens)
     manifest = {**card, **options.as_json(), "n_layers": chat.n_layers, "d_model": chat.d_model}
-    _finish(folder, study, {**manifest, "refusal_tokens": tokens, "seconds": round(time.monotonic() - started, 1)})
+    manifest |= {"refusal_tokens": tokens, "seconds": round(time.monotonic() - started, 1)}
+    with FileLock(folder / LOCK):
+        if not is_complete(folder):
+            _finish(folder, study, manifest)
+    for lock in folder.glob(".*.lock"):
+        lock.unlink(missing_ok=True)
     say("activations", "resumed" if n_before else "built", folder)
     return ActivationStore(folder)
 
@@ -123,7 +129,7 @@ def _prepare(chat: ChatModel, study: Study, folder: Path, card: Mapping[str, Any
         raise InputError(f"cannot write in {folder.parent}: {error.strerror or error}") from error
     shards = {shard.file: [study.prompts[i].id for i in shard.prompts] for shard in study.shards}
     plan = {"card": dict(card), **study.options.as_json(), "shards": shards}
-    with FileLock(folder / ".plan.lock"):
+    with FileLock(folder / LOCK):
         (folder / MANIFEST).unlink(missing_ok=True)  # it names a shard that is gone
         if not (folder / PLAN).is_file() or read_json(folder / PLAN) != json.loads(json.dumps(plan)):
             for path in folder.glob("shard-*"):
@@ -157,13 +163,11 @@ def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int]:
     if not shards and given is None:
         raise InputError("no prompt is in the calibration fold, so give model.refusal_tokens=[...]")
     filler.fill(shards, given)
-    if not shards and given is not None:
+    if given is not None:
         return list(given)
     paths = [folder / shard.file for shard in shards]
     first_tokens, refused, responses = labels.read_responses(paths)
     labels.check_refusals(refused, responses)
-    if given is not None:
-        return list(given)
     tokens = choose_refusal_tokens(first_tokens, refused)
     with FileLock(folder / ".scores.lock"):
         for path in paths:
@@ -174,7 +178,7 @@ def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int]:
 def _finish(folder: Path, study: Study, content: Mapping[str, Any]) -> None:
     """Check the labels as a whole, and write the manifest, which makes the store complete."""
     shards: list[dict[str, Any]] = []
-    columns: dict[str, list[np.ndarray]] = {"refused": [], "refusal_score": [], "split": [], "fold": [], "response": []}
+    columns: dict[str, list[np.ndarray]] = {"refused": [], "refusal_score": [], "split": [], "fold": []}
     failed: list[dict[str, str]] = []
     for shard in study.shards:
         path = folder / shard.file
@@ -187,7 +191,8 @@ def _finish(folder: Path, study: Study, content: Mapping[str, Any]) -> None:
         entry = {"file": shard.file, "category": shard.category, "split": shard.split, "fold": shard.fold}
         shards.append({**entry, "n_prompts": len(columns["fold"][-1]), "n_rows": n_rows, "bytes": path.stat().st_size})
     table = {name: np.concatenate(parts) for name, parts in columns.items()}
-    labels.check_refusals(table["refused"].tolist(), table.pop("response").tolist())
+    _, refused, responses = labels.read_responses([folder / shard.file for shard in study.shards])
+    labels.check_refusals(refused, responses)
     if failed:
         warn(f"{len(failed)} of {len(study.prompts)} prompts could not be run; the first: {failed[0]['why']}")
     write_json(
@@ -201,5 +206,3 @@ def _finish(folder: Path, study: Study, content: Mapping[str, Any]) -> None:
             "failed": failed,
         },
     )
-    for lock in folder.glob(".*.lock"):
-        lock.unlink(missing_ok=True)

@@ -92,8 +92,11 @@ class Filler:
                     continue
                 if self._is_done(wave):
                     lock.release()
-                else:
-                    yield wave, lock
+                    continue
+                for shard in wave:  # what a killed process was writing
+                    for left in self._folder.glob(f".{shard.file}*.tmp"):
+                        left.unlink()
+                yield wave, lock
 
     def _is_done(self, wave: Sequence[ShardPlan]) -> bool:
         return all(labels.is_published(self._folder / shard.file) for shard in wave)
@@ -113,20 +116,21 @@ class Filler:
         """Run a batch, in halves where it fails; yield what ran, and record what cannot."""
         prompts = sorted(prompts, key=lambda i: self._number[self._shard_of[i].file])  # a shard's prompts together
         longest = max(len(self._study.encoded[i].ids) for i in prompts)
-        result, why = None, "its batch is over the budget"
+        result, why, out_of_memory = None, "its batch is over the budget", False
         if len(prompts) == 1 or longest * len(prompts) <= self._budget:
             try:
                 result = self._forward(prompts)
             except (RuntimeError, ValueError, IndexError, MemoryError) as error:
                 why = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
-                if _is_memory(error):
-                    self._budget = max(1, min(self._budget, longest * len(prompts)) // 2)
+                out_of_memory = _is_memory(error)
+        if out_of_memory:  # here the error, and with it what it held, is gone
+            self._budget = max(1, min(self._budget, longest * len(prompts)) // 2)
+            _free_memory()
         if result is not None:
             yield prompts, result
         elif len(prompts) == 1:
             self._fail(buffers, prompts[0], why)
         else:
-            _free_memory()
             half = len(prompts) // 2
             yield from self._run(prompts[:half], buffers)
             yield from self._run(prompts[half:], buffers)

@@ -45,22 +45,28 @@ def is_published(path: Path) -> bool:
 
 
 def read_responses(paths: Sequence[Path]) -> tuple[list[int], list[bool], list[str]]:
-    """Return the first tokens, the labels and the texts of the responses in these shards, scored or not."""
+    """Return the first tokens, the labels and the texts of the responses in these shards, scored or not.
+
+    Raises:
+        InputError: None of their prompts could be run, or a file is damaged.
+    """
     first_tokens: list[int] = []
     refused: list[bool] = []
     responses: list[str] = []
+    failures: list[str] = []
     for path in paths:
         with open_shard(current_path(path)) as file:
             first_tokens += column(file, "prompts/first_token").tolist()
             refused += column(file, "prompts/refused").tolist()
             responses += column(file, "prompts/response").tolist()
+            failures += column(file, "failed/why").tolist()
+    if not responses:
+        raise InputError(f"none of the prompts could be run; the first: {failures[0]}")
     return first_tokens, refused, responses
 
 
 def check_refusals(refused: Sequence[bool], responses: Sequence[str]) -> None:
     """Raise an ``InputError`` if the model refused none of the prompts, or all: there is nothing to compare."""
-    if not refused:
-        raise InputError("none of the prompts could be run; plan.json names them, the shards' /failed says why")
     n_refused = sum(refused)
     if 0 < n_refused < len(refused):
         return

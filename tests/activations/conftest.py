@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,15 @@ import torch
 from refusal.activations.shard import write_shard
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore
 from refusal.artifacts import write_json
-from refusal.models.chat import ChatModel
-
-StoreMaker = Callable[..., ActivationStore]
+from refusal.models.chat import ChatModel, load_chat_model
+from refusal.models.planted import write_planted
+from refusal.models.planted_plan import Plan
+from refusal.prompts.planted import make_vocabulary, planted_prompts
+from refusal.prompts.prompt import FOLDS, Prompt
 
 Layout = Sequence[tuple[str, str, str, int, int]]  # category, split, fold, prompts, rows a prompt
+
+torch.set_num_threads(1)  # matrices this small gain nothing from a second, and other tests need it
 
 SITE = "mlp_0"
 D_MODEL = 4
@@ -153,3 +158,19 @@ def tiny_chat(seed: int = 0) -> ChatModel:
 def tiny() -> ChatModel:
     """The tiny model; tests must not change it."""
     return tiny_chat()
+
+
+def planted_study(folder: Path, n_each: int = 12) -> tuple[ChatModel, list[Prompt]]:
+    """A planted model of two categories, written to the folder, and prompts with their folds."""
+    vocabulary = make_vocabulary(categories=("hate", "privacy"))
+    if not folder.exists():
+        write_planted(folder, vocabulary, Plan(n_layers=4))
+    prompts = planted_prompts(vocabulary, n_safe=n_each, n_hard=n_each, n_toxic=n_each)
+    folded = [replace(prompt, fold=FOLDS[i % 3]) for i, prompt in enumerate(prompts)]
+    return load_chat_model(folder, name="planted"), folded
+
+
+@pytest.fixture(scope="session")
+def planted(tmp_path_factory: pytest.TempPathFactory) -> tuple[ChatModel, list[Prompt]]:
+    """The planted model with 72 prompts; tests must not change them."""
+    return planted_study(tmp_path_factory.mktemp("models") / "planted")

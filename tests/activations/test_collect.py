@@ -1,0 +1,252 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from refusal import InputError
+from refusal.activations import fill, plan
+from refusal.activations.collect import collect
+from refusal.activations.store import ActivationStore
+from refusal.models.chat import INSTRUCTION, TEMPLATE, ChatModel
+from refusal.models.hooks import reading
+from refusal.models.refusal_score import refusal_score
+from refusal.models.sites import Site
+from refusal.prompts.prompt import Prompt
+from tests.activations.conftest import tiny_chat
+
+Planted = tuple[ChatModel, list[Prompt]]
+SITES = [Site("mlp", 2), Site("residuals", 3)]
+CARD = {"fingerprint": "abc", "model": "planted"}
+
+
+@pytest.fixture(autouse=True)
+def _small_waves(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr(plan, "WAVE_PROMPTS", 20)
+    return
+
+
+@pytest.fixture(scope="module")
+def store(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
+    return run(planted, tmp_path_factory.mktemp("outputs") / "store")
+
+
+def run(planted: Planted, folder: Path, **changes: Any) -> ActivationStore:
+    options: dict[str, Any] = {"card": CARD, "response_tokens": 4, "prompts": planted[1]} | changes
+    return collect(planted[0], options.pop("prompts"), SITES, folder, **options)
+
+
+def test_labels_belong_to_their_prompts(planted: Planted, store: ActivationStore) -> None:
+    chat, prompts = planted
+    table = store.prompts()
+    assert table["id"].tolist() == [prompt.id for prompt in prompts]
+    assert table["fold"].tolist() == [prompt.fold for prompt in prompts]
+    assert (table["refused"] == (table["split"] == "toxic")).all()  # as it was planted
+    tokens = store.refusal_tokens
+    assert [chat.tokenizer.decode(token) for token in tokens] == ["I"]  # "I cannot help with that ."
+    for i in range(0, len(prompts), 7):
+        ids = chat.encode(prompts[i].text).ids
+        with torch.no_grad(), reading(chat.model, [*SITES, Site("attention", 1)]) as read:
+            logits = chat.model(torch.tensor([ids])).logits[0, -1]
+        assert table["refusal_score"][i] == pytest.approx(float(refusal_score(logits, tokens)), rel=1e-4)
+        assert table["n_tokens"][i] == len(ids)
+        np.testing.assert_allclose(store.last("mlp_2")[i], read[SITES[0]][0, -1], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(store.writes()[i, 1, 0], read[Site("attention", 1)][0, -1], rtol=1e-4, atol=1e-4)
+
+
+def test_every_row_is_the_token_that_it_says(planted: Planted, store: ActivationStore) -> None:
+    chat, prompts = planted
+    by_id = {prompt.id: prompt for prompt in prompts}
+    table = store.prompts()
+    n_rows = 0
+    for shard in store.shards[::5]:
+        rows = store.row_table(shard)
+        values = store.read_rows(shard, "residuals_3", 0, shard.n_rows)
+        members = table[(table["fold"] == shard.fold) & (table["split"] == shard.split)]
+        members = set(members[members["category"] == shard.category]["id"])
+        with torch.no_grad():
+            for number, prompt_id in enumerate(shard_ids(store, shard.path)):
+                assert prompt_id in members
+                encoded = chat.encode(by_id[prompt_id].text)
+                with reading(chat.model, SITES[1:]) as read:
+                    chat.model(torch.tensor([encoded.ids]))
+                here = np.flatnonzero(rows["prompt"] == number)
+                positions = rows["position"][here]
+                assert rows["token_id"][here].tolist() == [encoded.ids[p] for p in positions]
+                assert rows["kind"][here].tolist() == encoded.kinds[positions].tolist()
+                np.testing.assert_allclose(values[here], read[SITES[1]][0].numpy()[positions], rtol=1e-4, atol=1e-4)
+                wanted = np.flatnonzero(np.isin(encoded.kinds, (INSTRUCTION, TEMPLATE)))
+                assert sorted(positions.tolist()) == wanted.tolist()
+                assert positions[here == number].tolist() == [len(encoded.ids) - 1]  # last positions come first
+                n_rows += len(here)
+        rest = rows["prompt"][shard.n_prompts :]
+        assert (np.diff(rest) != 0).mean() > 0.4  # permuted: neighbours seldom belong to one prompt
+    assert n_rows == sum(shard.n_rows for shard in store.shards[::5])
+
+
+def shard_ids(store: ActivationStore, path: Path) -> list[str]:
+    return json.loads((store.folder / "plan.json").read_text())["shards"][path.name]
+
+
+def test_the_manifest_is_the_card(store: ActivationStore) -> None:
+    manifest = store.manifest
+    assert manifest["fingerprint"] == "abc"
+    assert manifest["refusal_rate"] == {"hard": 0.0, "safe": 0.0, "toxic": 1.0}
+    assert manifest["score_auc"] == 1.0
+    assert manifest["failed"] == []
+    assert manifest["n_rows"] == sum(shard.n_rows for shard in store.shards)
+    assert [shard["bytes"] for shard in manifest["shards"]] == [shard.path.stat().st_size for shard in store.shards]
+
+
+def test_a_finished_store_is_found(
+    planted: Planted, store: ActivationStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fill, "run_batch", None)
+    assert run(planted, store.folder).manifest == store.manifest
+    assert capsys.readouterr().out.split()[:2] == ["activations", "found"]
+
+
+def test_a_shard_that_is_damaged_or_gone_is_collected_again(
+    planted: Planted, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = run(planted, tmp_path / "store")
+    last = first.last("mlp_2")
+    first.shards[3].path.unlink()
+    first.shards[9].path.write_bytes(first.shards[9].path.read_bytes()[:5000])
+    again = run(planted, tmp_path / "store")
+    output = capsys.readouterr()
+    assert "resumed" in output.out
+    assert "shard-0009" in output.err
+    np.testing.assert_array_equal(again.last("mlp_2"), last)
+
+
+def test_another_plan_for_the_folder_starts_anew(planted: Planted, tmp_path: Path) -> None:
+    run(planted, tmp_path / "store")
+    (tmp_path / "store" / "manifest.json").unlink()
+    store = run(planted, tmp_path / "store", dtype="bfloat16")
+    assert store.manifest["dtype"] == "bfloat16"
+    assert np.isfinite(store.last("mlp_2")).all()
+
+
+def test_given_refusal_tokens_are_used(planted: Planted, tmp_path: Path) -> None:
+    prompts = [replace(prompt, fold="train") for prompt in planted[1]]
+    store = run(planted, tmp_path / "store", refusal_tokens=[6, 7], prompts=prompts)
+    assert store.refusal_tokens == [6, 7]
+    assert np.isfinite(store.prompts()["refusal_score"]).all()
+    with pytest.raises(InputError, match=r"no prompt is in the calibration fold.*model\.refusal_tokens"):
+        run(planted, tmp_path / "other", prompts=prompts)
+    with pytest.raises(InputError, match=r"model\.refusal_tokens: 100000 is not a token"):
+        run(planted, tmp_path / "other", refusal_tokens=[100_000])
+
+
+def test_a_prompt_that_fails_is_recorded_and_shifts_nothing(
+    planted: Planted, store: ActivationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    prompts = planted[1]
+    bad = {prompts[10].id, prompts[31].id}
+    honest = fill.run_batch
+
+    def sometimes(chat: ChatModel, *args: Any, **options: Any) -> Any:
+        if bad & set(options["ids"]):
+            raise RuntimeError("a bad prompt\nwith a long story")
+        return honest(chat, *args, **options)
+
+    monkeypatch.setattr(fill, "run_batch", sometimes)
+    broken = run(planted, tmp_path / "store")
+    assert {failure["id"] for failure in broken.manifest["failed"]} == bad
+    assert {failure["why"] for failure in broken.manifest["failed"]} == {"RuntimeError: a bad prompt"}
+    assert "2 of 72 prompts could not be run" in capsys.readouterr().err
+    keep = ~store.prompts()["id"].isin(list(bad)).to_numpy()
+    expected = store.prompts()[keep].reset_index(drop=True)
+    found = broken.prompts()
+    exact = [name for name in expected.columns if name != "refusal_score"]
+    assert expected[exact].equals(found[exact])
+    np.testing.assert_allclose(found["refusal_score"], expected["refusal_score"], rtol=1e-4)
+    np.testing.assert_allclose(broken.last("mlp_2"), store.last("mlp_2")[keep], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(broken.writes(), store.writes()[keep], rtol=1e-4, atol=1e-4)
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(
+    planted: Planted, store: ActivationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, sizes, failures = fill.run_batch, [], []
+
+    def small(chat: ChatModel, prompts: Any, *args: Any, **options: Any) -> Any:
+        if len(prompts) > 8:
+            failures.append(len(prompts))
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(prompts))
+        return honest(chat, prompts, *args, **options)
+
+    monkeypatch.setattr(fill, "run_batch", small)
+    halved = run(planted, tmp_path / "store")
+    assert len(failures) <= 4  # once it has failed, later batches are smaller from the start
+    assert max(sizes) > 4
+    assert halved.manifest["failed"] == []
+    np.testing.assert_allclose(halved.last("mlp_2"), store.last("mlp_2"), rtol=1e-4, atol=1e-4)
+
+
+def test_a_prompt_longer_than_the_context_is_recorded(planted: Planted, tmp_path: Path) -> None:
+    chat, prompts = planted
+    limit = chat.model.config.max_position_embeddings
+    prompts = [replace(prompts[0], text="ba " * (limit + 5)), *prompts[1:]]
+    (failure,) = run(planted, tmp_path / "store", prompts=prompts).manifest["failed"]
+    assert failure["id"] == prompts[0].id
+    assert f"exceed the model's context of {limit}" in failure["why"]
+
+
+def test_too_many_rows_are_sampled_for_every_prompt(planted: Planted, tmp_path: Path, capsys: Any) -> None:
+    full = run(planted, tmp_path / "full")
+    n_prompts, n_rows = len(planted[1]), full.manifest["n_rows"]
+    store = run(planted, tmp_path / "store", max_rows=300)
+    assert n_rows > 300 >= store.manifest["n_rows"] > 300 - n_prompts
+    assert len(store.prompts()) == n_prompts
+    np.testing.assert_allclose(store.last("mlp_2"), full.last("mlp_2"), rtol=1e-4, atol=1e-4)
+    assert f"of {n_rows:,} rows" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_too_small_stops_it_at_once(
+    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
+    monkeypatch.setattr(fill, "run_batch", None)
+    with pytest.raises(InputError, match="GB free"):
+        run(planted, tmp_path / "store")
+
+
+@pytest.mark.parametrize(("split", "word"), [("toxic", "always"), ("safe", "never")])
+def test_a_model_that_always_or_never_refuses(planted: Planted, tmp_path: Path, split: str, word: str) -> None:
+    prompts = [prompt for prompt in planted[1] if prompt.split == split]
+    with pytest.raises(InputError, match=f"the model {word} refuses: .* of 8 prompts.*responses begin '") as caught:
+        run(planted, tmp_path / "store", prompts=prompts)
+    assert "\n" not in str(caught.value)
+
+
+def test_no_prompts_or_none_that_runs(planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*args: Any, **options: Any) -> Any:
+        raise RuntimeError("always broken")
+
+    monkeypatch.setattr(fill, "run_batch", never)
+    with pytest.raises(InputError, match="no prompts"):
+        run(planted, tmp_path / "store", prompts=[])
+    with pytest.raises(InputError, match=r"none of the prompts could be run.*always broken"):
+        run(planted, tmp_path / "store")
+
+
+def test_an_activation_that_is_not_finite_stops_it(planted: Planted, tmp_path: Path) -> None:
+    chat = tiny_chat()
+    chat.model.model.embed_tokens.weight[:] = float("nan")
+    with pytest.raises(InputError, match=r"mlp_1 are not finite for prompt [0-9a-f]{16}"):
+        collect(chat, planted[1], [Site("mlp", 1)], tmp_path / "store", card={})
+
+
+def test_an_unwritable_place_is_one_line(planted: Planted, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot write"):
+        run(planted, tmp_path / "file" / "store")
