@@ -47,6 +47,7 @@ class Locations(NamedTuple):
     circuits: Path
     visualizations: Path
     report: Path
+    study_report: Path
 
 
 @dataclass
@@ -108,7 +109,9 @@ class Pretended:
 
     def report(self, options: Options) -> Path:
         places = self._called("report", options)
-        _json(places.report / "verdict.json", VERDICT)
+        for folder in (places.study_report, places.report):
+            _json(folder / "verdict.json", {**VERDICT, "index": 0.98 - options.seed / 10})
+            _picture(folder / "figures" / "index_by_layer.png")
         return places.report
 
     def plan(self, options: Options) -> str:
@@ -124,7 +127,9 @@ def locations(options: Options) -> Locations:
     home = Path(options.output_dir) / "planted"
     saes = {site: home / "saes" / site / "topk-aaaabbbbcccc" for site in sites(options)}
     circuits = home / "circuits" / "aaaabbbbcccc"
-    return Locations(home, home / "data_analysis", home / "store", saes, circuits, home / "visualizations", home / "report")
+    report = home / "report"
+    study = report / "studies" / "-".join([*sites(options), str(options.seed)])
+    return Locations(home, home / "data_analysis", home / "store", saes, circuits, home / "visualizations", report, study)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretended:

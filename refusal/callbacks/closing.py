@@ -12,7 +12,6 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from refusal.artifacts import read_json
 from refusal.callbacks.handover import read
 from refusal.callbacks.outcome import STARTED
 from refusal.callbacks.tracking import heldout, log_rows
@@ -36,15 +35,14 @@ def close() -> list[str]:
     if outcome.get("error"):
         return [outcome["error"]]
     if outcome.get("report"):
-        print(last_line(Path(outcome["report"])))
+        print(last_line(outcome["report"]["verdict"]))
     return []
 
 
-def last_line(report: Path) -> str:
+def last_line(verdict: Mapping[str, Any]) -> str:
     """Return the verdict as one line that begins with its word."""
     from refusal.report.words import sentence
 
-    verdict = read_json(report / "verdict.json")
     return f"{verdict['verdict']}: {sentence(verdict)}"
 
 
@@ -52,7 +50,7 @@ def _close_multirun(folder: Path) -> list[str]:
     jobs = {int(path.name): read(path) for path in folder.iterdir() if path.name.isdigit()}
     jobs = dict(sorted(jobs.items()))
     config = OmegaConf.load(folder / "multirun.yaml")
-    if config.plan:
+    if config.plan or not jobs:
         return _failures(jobs)
     tables = {"verdicts": verdict_rows(jobs), "autoencoders": autoencoder_rows(jobs)}
     for rows in tables.values():
@@ -73,11 +71,13 @@ def _close_multirun(folder: Path) -> list[str]:
 
 
 def _failures(jobs: Mapping[int, Mapping[str, Any]]) -> list[str]:
-    return [
-        f"job {number} ({' '.join(job.get('overrides', []))}): {job.get('error') or 'it did not come to its end'}"
-        for number, job in jobs.items()
-        if job.get("status") != "done"
-    ]
+    failures = []
+    for settings, job in _with_settings(jobs):
+        told = " ".join(f"{name}={value}" for name, value in settings.items() if name != "job")
+        why = job.get("error") or "it did not come to its end"
+        if job.get("status") != "done":
+            failures.append(f"job {settings['job']} ({told}): {why}")
+    return failures
 
 
 def verdict_rows(jobs: Mapping[int, Mapping[str, Any]]) -> list[Row]:
@@ -86,7 +86,7 @@ def verdict_rows(jobs: Mapping[int, Mapping[str, Any]]) -> list[Row]:
         {**settings, **{name: verdict.get(name) for name in VERDICT}}
         for settings, job in _with_settings(jobs)
         if job.get("report")
-        for verdict in [read_json(Path(job["report"]) / "verdict.json")]
+        for verdict in [job["report"]["verdict"]]
     ]
 
 

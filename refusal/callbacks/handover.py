@@ -1,6 +1,7 @@
-"""The file in a run's folder by which callbacks, and at last the command, learn what a job has done: ``outcome.json``.
+"""The file in a run's folder by which callbacks, and at last the command, learn what a job has done.
 
-It has ``command``, ``overrides``, ``status`` (``done`` or ``failed``), ``error`` (one line), and what each step returned.
+``outcome.json`` has ``command``, ``overrides``, ``status`` (``started``, ``done`` or ``failed``), ``error`` (one line),
+and what the task (``result``) and each step returned.
 """
 
 from __future__ import annotations

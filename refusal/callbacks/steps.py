@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from refusal import pipeline
+from refusal.artifacts import read_json
 from refusal.callbacks.handover import failing, is_first_process, job_folder, note
 from refusal.config.options import from_config
 from refusal.config.schemas import Options
@@ -59,5 +60,7 @@ class Report(Step):
     name = "report"
 
     def act(self, options: Options) -> object:
-        """Write them."""
-        return pipeline.report(options)
+        """Write them; hand over the verdict of this very study, for another may be the latest by then."""
+        folder = pipeline.report(options)
+        verdict = read_json(pipeline.locations(options).study_report / "verdict.json")
+        return {"folder": folder, "verdict": verdict}

@@ -31,8 +31,8 @@ def log_results(run: Any, options: Options) -> None:
     if options.callbacks.heatmaps:
         figures.update({f"similarity/{path.stem}": path for path in _pngs(places.visualizations)})
     if options.callbacks.report:
-        figures.update({f"report/{path.stem}": path for path in _pngs(places.report)})
-        verdict = read_json(places.report / "verdict.json")
+        figures.update({f"report/{path.stem}": path for path in _pngs(places.study_report)})
+        verdict = read_json(places.study_report / "verdict.json")
         run.summary.update({name: verdict.get(name) for name in SUMMARY})
     log_figures(run, figures)
     if isinstance(options.logger, WandbLogger) and options.logger.texts:

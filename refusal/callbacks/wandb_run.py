@@ -79,20 +79,28 @@ def open_run(logger: WandbLogger, output_dir: Path, **what: Any) -> Any:
 
     Args:
         logger: Offline or online, and which project.
-        output_dir: Its files go into ``output_dir/wandb``.
+        output_dir: Its files go into ``output_dir/wandb``, its copies of artifacts and its cache, too.
         what: Name, group, tags, config, as in ``wandb.init``.
 
     Raises:
         InputError: It should be online, and there is no account.
     """
+    folder = output_dir.absolute() / "wandb"
+    folder.mkdir(parents=True, exist_ok=True)
+    for place in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
+        os.environ.setdefault(place, str(folder))
     import wandb
 
-    folder = output_dir.absolute()
-    (folder / "wandb").mkdir(parents=True, exist_ok=True)
-    os.environ.setdefault("WANDB_DATA_DIR", str(folder / "wandb" / "artifacts"))
     settings = wandb.Settings(
         silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True, x_save_requirements=False
     )
-    if logger.mode == "online" and not wandb.Api(timeout=20).api_key:
-        raise InputError("logger=wandb needs an account: run `wandb login`, or take logger=wandb_offline")
-    return wandb.init(project=logger.project, mode=logger.mode, dir=str(folder), settings=settings, **what)  # type: ignore[arg-type]
+    try:
+        return wandb.init(
+            project=logger.project,
+            mode=logger.mode,
+            dir=str(folder.parent),
+            settings=settings,
+            **what,  # type: ignore[arg-type]
+        )
+    except wandb.errors.UsageError as error:
+        raise InputError(f"logger=wandb needs an account, logger=wandb_offline none: {error}") from error

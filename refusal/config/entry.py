@@ -66,12 +66,14 @@ def _run_hydra(task: Task, name: str, arguments: Sequence[str], catalog: Catalog
 
     from refusal.callbacks import closing
     from refusal.callbacks.handover import one_line
-    from refusal.config.mistakes import check_overrides, explain, parse_arguments
+    from refusal.config.mistakes import checked_overrides, explain, parse_arguments
     from refusal.config.options import register
 
     parsed = parse_arguments(arguments)
     if not parsed.shell_completion:
-        check_overrides(parsed.overrides, catalog, name, multirun=parsed.multirun)
+        overrides = checked_overrides(parsed.overrides, catalog, name, multirun=parsed.multirun)
+        flags = [argument for argument in arguments if argument not in parsed.overrides]
+        sys.argv[1:] = [*overrides, *flags]
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors come here as they are
     register()
     main = hydra.main(version_base="1.3", config_path=str(catalog.conf), config_name=name)

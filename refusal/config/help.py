@@ -46,7 +46,7 @@ def help_page(command: str, docstring: str, catalog: Catalog) -> str:
 
 def _groups(command: str, catalog: Catalog) -> Iterator[str]:
     for group, default in catalog.defaults(command).items():
-        choices = sorted(catalog.groups[group], key=lambda choice: choice != default)  # noqa: B023  used at once
+        choices = sorted(catalog.groups[group], key=lambda choice: choice != default)
         for number, choice in enumerate(choices):
             star = "*" if choice == default else " "
             yield f"  {group if number == 0 else '':<11}{star}{choice:<26} {catalog.groups[group][choice]}"

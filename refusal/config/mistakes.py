@@ -24,7 +24,7 @@ _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or 
 
 
 def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line as Hydra will.
+    """Parse the command line as Hydra will; flags may also stand between overrides.
 
     Raises:
         InputError: A flag is unknown or lacks its value.
@@ -41,29 +41,38 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
         raise InputError(f"there is no flag {unknown[1]}: {did_you_mean(unknown[1], flags)}")
 
     parser.error = error  # type: ignore[method-assign]
-    return parser.parse_args(list(arguments))
+    return parser.parse_intermixed_args(list(arguments))
 
 
-def check_overrides(overrides: Sequence[str], catalog: Catalog, command: str, *, multirun: bool) -> None:
-    """Check the names of groups, choices and options.
+def checked_overrides(overrides: Sequence[str], catalog: Catalog, command: str, *, multirun: bool) -> list[str]:
+    """Check the names of groups, choices and options; return the overrides as Hydra wants them.
 
     Raises:
         InputError: One of them does not exist, or several values are given to a single run.
     """
     options = catalog.options(command)
-    for text in overrides:
-        override = _parse(text)
-        key = override.key_or_group
-        if key.startswith("hydra"):
-            continue
-        if override.is_sweep_override() and not multirun and "hydra.mode" not in " ".join(overrides):
-            raise InputError(f"{text} has several values: add -m to run each of them")
-        if key in catalog.groups:
-            _check_choices(override, catalog)
-        elif not _is_option(key, options):
-            raise InputError(f"there is no option or group '{key}': {did_you_mean(key, [*options, *catalog.groups])}")
-        elif override.is_delete():
-            raise InputError(f"{text}: an option cannot be taken away; set it to null")
+    multirun = multirun or any(text.startswith("hydra.mode=") for text in overrides)
+    return [_checked(text, catalog, options, multirun=multirun) for text in overrides]
+
+
+def _checked(text: str, catalog: Catalog, options: dict[str, Known], *, multirun: bool) -> str:
+    override = _parse(text)
+    key = override.key_or_group
+    if key.startswith("hydra"):
+        return text
+    if override.is_sweep_override() and not multirun:
+        raise InputError(f"{text} has several values: add -m to run each of them")
+    if override.is_delete():
+        raise InputError(f"{text}: nothing can be taken away; set an option to null")
+    if key in catalog.groups:
+        _check_choices(override, catalog)
+        return text
+    if any(option.is_mapping and f"{key}.".startswith(f"{name}.") for name, option in options.items()):
+        return f"++{text.lstrip('+')}"  # its keys are the user's, which Hydra would take for mistakes
+    if key not in options and not any(name.startswith(f"{key}.") for name in options):
+        known = [*options, *catalog.groups]
+        raise InputError(f"there is no option or group '{key}': {did_you_mean(key, known)}")
+    return text
 
 
 def _parse(text: str) -> Override:
@@ -74,12 +83,6 @@ def _parse(text: str) -> Override:
     except HydraException:
         name, _, value = text.partition("=")
         raise InputError(f"{text} cannot be read: put the value into quotes, '{name}=\"{value}\"'") from None
-
-
-def _is_option(key: str, options: dict[str, Known]) -> bool:
-    if key in options or any(name.startswith(f"{key}.") for name in options):
-        return True
-    return any(option.is_mapping and key.startswith(f"{name}.") for name, option in options.items())
 
 
 def _check_choices(override: Override, catalog: Catalog) -> None:
@@ -106,17 +109,28 @@ def _sites_like(name: str) -> list[str]:
 def explain(error: Exception, catalog: Catalog, command: str) -> str:
     """Return what Hydra's error says, in one line."""
     options = catalog.options(command)
-    message = str(error)
-    if (refused := re.search(r"Could not override '([^']+)'", message)) and refused[1] in options:
-        having = options[refused[1]].only_with
+    message, cause = str(error), str(error.__cause__ or error)
+    refused = re.search(r"Could not override '([^']+)'", message)
+    if refused and refused[1] in options and options[refused[1]].only_with:
         group = refused[1].partition(".")[0]
-        return f"{refused[1]} is an option of {' and '.join(f'{group}={choice}' for choice in having)} only"
-    cause = str(error.__cause__ or error)
-    if (key := re.search(r"full_key: (\S+)", cause)) and key[1] in options:
-        wrong = re.search(r"Value '(.*)' of type .* could not be converted to (\w+)", cause)
-        if wrong and wrong[2] in _KINDS:
-            return f"{key[1]}={wrong[1]} is not {_KINDS[wrong[2]]}: {options[key[1]].text}"
-        return f"{key[1]}: {cause.splitlines()[0]}: {options[key[1]].text}"
+        return f"{refused[1]} is an option of {group}={f' or {group}='.join(options[refused[1]].only_with)} only"
+    key = re.search(r"full_key: (\S+)", cause)
+    if key and key[1] in options:
+        return f"{key[1]}{_wrong_type(cause)} ({options[key[1]].text})"
     if launcher := re.search(r"Could not find 'hydra/launcher/(\w+)'", message):
         return f"launcher={launcher[1]} is not installed: pip install -e '.[launchers]'"
-    return " ".join(dict.fromkeys(f"{message}\n{error.__cause__ or ''}".split("\n"))).strip()
+    lines = dict.fromkeys([*message.splitlines(), *(cause.splitlines() if error.__cause__ else [])])
+    return " ".join(line.strip() for line in lines if line.strip())
+
+
+def _wrong_type(cause: str) -> str:
+    """What OmegaConf says of a value, as the end of a sentence that begins with the option's name."""
+    if wrong := re.search(r"Value '(.*)' of type .* could not be converted to (\w+)", cause):
+        return f"={wrong[1]} is not {_KINDS.get(wrong[2], wrong[2])}"
+    if wrong := re.search(r"Value '(.*)' is not a valid bool", cause):
+        return f"={wrong[1]} is not true or false"
+    if "is not a ListConfig" in cause:
+        return " takes a list, such as [a,b]"
+    if "is not Optional" in cause:
+        return " cannot be null"
+    return f": {cause.splitlines()[0]}"

@@ -40,7 +40,7 @@ def from_config(config: DictConfig) -> Options:
     missing = sorted(OmegaConf.missing_keys(tree))
     if missing:
         name = missing[0]
-        raise InputError(f"{name} is missing: {_text(tree, name)} Give {name}=...")
+        raise InputError(f"{name} is missing: give {name}=... ({_text(tree, name)})")
     options = cast(Options, OmegaConf.to_object(tree))
     for name, value, metadata in _walk(options):
         _check(name, value, metadata)
@@ -69,7 +69,7 @@ def _check(name: str, value: Any, metadata: Any) -> None:
     choices, low, high = metadata["choices"], metadata["low"], metadata["high"]
     for item in value if isinstance(value, list) else [value]:
         if choices and item not in choices:
-            raise InputError(f"{name}: {item!r} is not a value of it{did_you_mean(str(item), choices)}")
+            raise InputError(f"{name} has no value '{item}': {did_you_mean(str(item), choices)}")
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"between {low} and {high}"
-        raise InputError(f"{name}={value} must be {bounds}: {metadata['text']}")
+        raise InputError(f"{name}={value} must be {bounds} ({metadata['text']})")

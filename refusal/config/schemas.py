@@ -167,7 +167,7 @@ class WeightedSampler(Sampler):
     """A stated share of harmful prompts."""
 
     toxic_fraction: float = option("Share of rows from toxic prompts.", low=0, high=1)
-    category_weights: dict[str, float] | None = option("How much oftener a category comes, {hate: 2}; null: all alike.")
+    category_weights: dict[str, float] = option("How much oftener a category's rows come than others: {hate:2}.")
 
 
 @dataclass

@@ -98,8 +98,8 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_which(run: Runner, pipeline
     assert result.status == 1
     assert len(pipeline.calls) == 4
     assert result.err.splitlines() == [
-        "error: job 0 (logger=none layers=residuals_1 sae.k=8): a bad layer",
-        "error: job 1 (logger=none layers=residuals_1 sae.k=16): a bad layer",
+        "error: job 0 (layers=residuals_1 sae.k=8): a bad layer",
+        "error: job 1 (layers=residuals_1 sae.k=16): a bad layer",
     ]
     table = [line.split() for line in result.out.splitlines() if "residuals_2" in line and "fvu" not in line]
     assert ["2", "residuals_2", "8", "residuals_2", "0.1", "0.9", "8", "0"] in table
