@@ -35,8 +35,8 @@ def circuits_of(
 ) -> dict[Key, Circuit]:
     """Return a circuit for each category and side, those without prompts or effect with ``has_circuit`` false.
 
-    Side ``all`` averages over the category's refused prompts. ``toxic`` and ``safe`` belong together, over the refused
-    and over the complied prompts, and need the baseline ``zero``: against the mean of the complied prompts,
+    Side ``all`` averages over the category's refused prompts. ``toxic`` and ``safe`` belong together, over the prompts
+    of those splits, and need the baseline ``zero``: against the mean of the complied prompts,
     the safe side is zero by construction.
 
     Args:

@@ -22,8 +22,9 @@ from torch import Tensor
 from refusal.circuits.circuit import Circuit
 from refusal.circuits.edges import prompts_of
 from refusal.circuits.experiment import Experiment
-from refusal.circuits.interventions import Live, live_in, only_live
+from refusal.circuits.interventions import Live, joined, leaving, live_in
 from refusal.circuits.select import ranks, scaled
+from refusal.models.hooks import editing
 from refusal.models.sites import Site
 
 MIN_EFFECT = 0.5
@@ -90,10 +91,7 @@ def evaluate(
     conditions = _conditions(live_in(circuits, n_features), table, np.stack(sizes))
     scores = _scores(heldout, circuits, conditions)
     kl = _removal_kl(heldout, circuits, conditions["removed"])
-    return {
-        circuit.key: _evaluation(circuit, scores[number], sizes[number], kl[number])
-        for number, circuit in enumerate(circuits)
-    }
+    return {circuit.key: _evaluation(circuit, scores[i], sizes[i], kl[i]) for i, circuit in enumerate(circuits)}
 
 
 def curve_sizes(n_nodes: int) -> np.ndarray:
@@ -127,33 +125,28 @@ def _conditions(chosen: Live, rank: Mapping[Site, Tensor], sizes: np.ndarray) ->
 
 def _scores(heldout: Experiment, circuits: Sequence[Circuit], conditions: Mapping[str, Live]) -> list[np.ndarray]:
     """Return each circuit's scores: a structured array [its prompts], a field a condition, and ``model`` as it is."""
-    part, owner = _joined(heldout, [prompts_of(heldout, circuit) for circuit in circuits])
+    part, owner = joined(heldout, [prompts_of(heldout, circuit) for circuit in circuits])
     scores = np.zeros(len(owner), dtype=[(name, np.float64) for name in ("model", *conditions)])
-    if len(owner):
-        scores["model"] = part.readings.scores.numpy()
-        for batch in part.batches():
-            for name, live in conditions.items():
-                with torch.no_grad(), only_live(part, batch.index, owner[batch.index], live):
-                    scores[name][batch.index] = part.score(batch).cpu().numpy()
+    scores["model"] = part.readings.scores.numpy()
+    for batch in part.batches():
+        for name, live in conditions.items():
+            edits = leaving(part, batch.index, owner[batch.index], live)
+            with torch.no_grad(), editing(part.chat.model, edits):
+                scores[name][batch.index] = part.score(batch).cpu().numpy()
     return [scores[owner == number] for number in range(len(circuits))]
 
 
 @torch.no_grad()
 def _removal_kl(heldout: Experiment, circuits: Sequence[Circuit], removed: Live) -> list[float | None]:
     """Return the mean KL(model, model without C) of the next token on each circuit's complied prompts."""
-    part, owner = _joined(heldout, [heldout.rows(circuit.category, refused=False) for circuit in circuits])
+    part, owner = joined(heldout, [heldout.rows(circuit.category, refused=False) for circuit in circuits])
     kl = np.zeros(len(owner))
-    for batch in part.batches() if len(owner) else ():
+    for batch in part.batches():
         usual = batch.logits().log_softmax(-1)
-        with only_live(part, batch.index, owner[batch.index], removed):
+        with editing(part.chat.model, leaving(part, batch.index, owner[batch.index], removed)):
             changed = batch.logits().log_softmax(-1)
         kl[batch.index] = (usual.exp() * (usual - changed)).sum(-1).cpu().numpy()
     return [float(kl[owner == number].mean()) if (owner == number).any() else None for number in range(len(circuits))]
-
-
-def _joined(heldout: Experiment, rows: Sequence[np.ndarray]) -> tuple[Experiment, np.ndarray]:
-    """Return the circuits' prompts as one experiment, and the circuit of each prompt."""
-    return heldout.subset(np.concatenate(rows)), np.repeat(np.arange(len(rows)), [len(numbers) for numbers in rows])
 
 
 def _evaluation(circuit: Circuit, scores: np.ndarray, sizes: np.ndarray, kl: float | None) -> Evaluation:
@@ -167,8 +160,9 @@ def _evaluation(circuit: Circuit, scores: np.ndarray, sizes: np.ndarray, kl: flo
     share = {name: (score - mean["baseline"]) / effect for name, score in mean.items()}
     faithful = np.array([share[f"top {point}"] for point in range(CURVE_POINTS)])
     complete = np.array([share[f"without top {point}"] for point in range(CURVE_POINTS)])
-    return Evaluation(
-        n_prompts=len(scores),
+    points = {int(n): CurvePoint(int(n), float(f), float(c)) for n, f, c in zip(sizes, faithful, complete, strict=True)}
+    return replace(
+        undefined,
         score_model=mean["model"],
         score_baseline=mean["baseline"],
         faithfulness=share["circuit"],
@@ -176,7 +170,7 @@ def _evaluation(circuit: Circuit, scores: np.ndarray, sizes: np.ndarray, kl: flo
         faithfulness_with_errors=share["circuit with errors"],
         completeness_with_errors=share["removed with errors"],
         removal_kl=kl,
-        curve=tuple(CurvePoint(int(n), float(f), float(c)) for n, f, c in zip(sizes, faithful, complete, strict=True)),
+        curve=tuple(points.values()),
         cpr=area(sizes, faithful),
         cmd=area(sizes, np.abs(faithful - 1)),
     )

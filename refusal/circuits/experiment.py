@@ -79,6 +79,7 @@ class Experiment:
         baseline: ``mean`` over complied prompts of the same category, ``zero``, or the ``reference`` of another
             experiment (held-out prompts are compared with the baseline of the training prompts).
         batch_size: Prompts in one pass; changes no result.
+        splits: Split of each prompt (``safe``, ``hard``, ``toxic``): what separate circuits are of.
 
     Raises:
         InputError: The template has no token after the instruction, or positions or baseline are unknown.
@@ -93,6 +94,7 @@ class Experiment:
     positions: str = "last"
     baseline: str | Baseline = "mean"
     batch_size: int = 256
+    splits: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if self.positions not in ("last", "template"):
@@ -126,6 +128,10 @@ class Experiment:
     def groups(self) -> Tensor:
         """Each prompt's row in the baseline's tables, int64 [n_prompts]."""
         return torch.tensor([self.reference.categories.index(name) for name in self.categories], dtype=torch.long)
+
+    def rows_in(self, category: str, split: str) -> np.ndarray:
+        """Return the category's prompts of a split, int64."""
+        return np.flatnonzero((np.asarray(self.categories) == category) & (np.asarray(self.splits) == split))
 
     def rows(self, category: str, *, refused: bool) -> np.ndarray:
         """Return the category's prompts that were refused (or complied with), int64."""
@@ -178,6 +184,7 @@ class Experiment:
             categories=[self.categories[row] for row in rows],
             refused=np.asarray(self.refused)[rows],
             baseline=self.reference,
+            splits=[self.splits[row] for row in rows] if self.splits else (),
         )
         x, g, scores = self.readings
         part.__dict__["readings"] = Readings(_take(x, rows), _take(g, rows), scores[rows])

@@ -6,8 +6,7 @@ stream as it now is, the others are set to f0; so is the error to e0, unless it 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from refusal.circuits.circuit import ERROR, Circuit
 from refusal.circuits.experiment import Experiment
-from refusal.models.hooks import editing
+from refusal.models.hooks import Edit
 from refusal.models.sites import Site
 
 
@@ -52,9 +51,8 @@ def live_in(circuits: Sequence[Circuit], n_features: Mapping[Site, int]) -> Live
     return Live(nodes)
 
 
-@contextmanager
-def only_live(experiment: Experiment, rows: np.ndarray, owner: np.ndarray, live: Live) -> Iterator[None]:
-    """Within the block, passes over these prompts have only the live nodes of each prompt's own circuit.
+def leaving(experiment: Experiment, rows: np.ndarray, owner: np.ndarray, live: Live) -> dict[Site, Edit]:
+    """Return the edits that leave only the live nodes of each prompt's own circuit.
 
     Args:
         experiment: The prompts, and the baseline that the other nodes are set to.
@@ -62,12 +60,16 @@ def only_live(experiment: Experiment, rows: np.ndarray, owner: np.ndarray, live:
         owner: The circuit (row of ``live``) of each of them.
         live: The nodes that stay.
     """
-    edits = {site: _edit(experiment, site, rows, live.nodes[site][owner]) for site in experiment.sites}
-    with editing(experiment.chat.model, edits):
-        yield
+    return {site: _edit(experiment, site, rows, live.nodes[site][owner]) for site in experiment.sites}
 
 
-def _edit(experiment: Experiment, site: Site, rows: np.ndarray, live: Tensor) -> Callable[[Tensor], Tensor]:
+def joined(experiment: Experiment, rows: Sequence[np.ndarray]) -> tuple[Experiment, np.ndarray]:
+    """Return the prompts of several circuits as one experiment, and the number of each prompt's circuit."""
+    owner = np.repeat(np.arange(len(rows)), [len(numbers) for numbers in rows])
+    return experiment.subset(np.concatenate(rows)), owner
+
+
+def _edit(experiment: Experiment, site: Site, rows: np.ndarray, live: Tensor) -> Edit:
     sae = experiment.saes[site]
     f0, e0 = experiment.baseline_rows(site, rows)
     live = live.to(f0.device)[:, None]  # [batch, 1, d_sae + 1]

@@ -19,9 +19,9 @@ class HandSae(nn.Module):
 
     def __init__(self, encoder: Any, directions: Any, bias: Any = 0.0) -> None:
         super().__init__()
-        self.encoder = torch.as_tensor(encoder, dtype=torch.float32)
-        self.directions = torch.as_tensor(directions, dtype=torch.float32)
-        self.bias = torch.as_tensor(bias, dtype=torch.float32)
+        self.encoder = floats(encoder)
+        self.directions = floats(directions)
+        self.bias = floats(bias)
 
     def encode(self, x: Tensor) -> Tensor:
         return (x @ self.encoder).relu()
@@ -87,12 +87,12 @@ def linear_chat(
     embedding: Any, blocks: list[tuple[Any, Any]], u: Any, activation: nn.Module | None = None
 ) -> LinearChat:
     """Build the model from the token's vectors, each block's two matrices [d, d], and the read-out."""
-    parts = [
-        Block(*(torch.as_tensor(matrix, dtype=torch.float32) for matrix in pair), activation or nn.Identity())
-        for pair in blocks
-    ]
-    vectors, read = (torch.as_tensor(value, dtype=torch.float32) for value in (embedding, u))
-    return LinearChat(LinearModel(vectors, parts, read), None, "linear")
+    parts = [Block(floats(attention), floats(mlp), activation or nn.Identity()) for attention, mlp in blocks]
+    return LinearChat(LinearModel(floats(embedding), parts, floats(u)), None, "linear")
+
+
+def floats(values: Any) -> Tensor:
+    return torch.as_tensor(values, dtype=torch.float32)
 
 
 def prompt(*ids: int, n_template: int = 1) -> Encoded:
@@ -119,6 +119,7 @@ def random_experiment(seed: int = 0, *, activation: nn.Module | None = None, **o
         chat=linear_chat(embedding, blocks, rng.normal(size=d_model), activation),  # type: ignore[arg-type]
         encoded=[prompt(*rng.integers(n_prompts, size=rng.integers(1, 4)), i) for i in range(n_prompts)],
         categories=["hate", "privacy"] * (n_prompts // 2),
+        splits=["toxic", "toxic", "safe", "hard"] * (n_prompts // 4),
         refused=np.arange(n_prompts) % 4 < 2,
         saes=saes,
         refusal_tokens=[0],

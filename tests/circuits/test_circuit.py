@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -25,7 +26,7 @@ def example() -> Circuit:
     )
 
 
-def test_a_file_gives_back_the_circuit(tmp_path) -> None:
+def test_a_file_gives_back_the_circuit(tmp_path: Path) -> None:
     path = save_circuit(tmp_path, example())
     assert path.name == "planted_m0.5_self-harm_toxic_circuit.json"
     assert load_circuit(path) == example()
@@ -50,7 +51,7 @@ def test_a_file_name_never_leaves_its_folder() -> None:
 
 
 @pytest.mark.parametrize("content", [{}, [], {"schema_version": 99}, {"schema_version": 1, "nodes": [{}], "edges": []}])
-def test_another_content_is_one_clear_line(tmp_path, content: object) -> None:
+def test_another_content_is_one_clear_line(tmp_path: Path, content: object) -> None:
     path = tmp_path / "x.json"
     path.write_text(json.dumps(content))
     with pytest.raises(InputError, match="is not a circuit"):

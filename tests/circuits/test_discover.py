@@ -36,15 +36,22 @@ def test_separate_circuits_need_the_baseline_zero() -> None:
         circuits_of(experiment, atp.attribute(experiment), **NAMES, sides=("safe", "toxic"))  # type: ignore[arg-type]
 
 
-def test_separate_circuits_are_over_complied_and_refused_prompts() -> None:
+def test_separate_circuits_are_over_the_prompts_of_their_splits() -> None:
     experiment = random_experiment(baseline="zero")
     importances = atp.attribute(experiment)
     circuits = circuits_of(experiment, importances, **NAMES, sides=("safe", "toxic"))  # type: ignore[arg-type]
-    assert [circuit.side for circuit in circuits.values()] == ["safe", "toxic"] * 2
+    # Prompts 2, 6 and 10 are the safe ones, all of ``hate``; ``privacy`` has hard ones instead, which are on no side.
+    assert {key: circuit.n_prompts for key, circuit in circuits.items()} == {
+        ("hate", "safe"): 3,
+        ("hate", "toxic"): 3,
+        ("privacy", "safe"): 0,
+        ("privacy", "toxic"): 3,
+    }
     for circuit in circuits.values():
-        rows = experiment.rows(circuit.category, refused=circuit.side == "toxic")
+        rows = experiment.rows_in(circuit.category, circuit.side)
+        assert circuit.n_prompts == len(rows)
         site = experiment.sites[0]
-        expected = importances[site].values.toarray()[rows].mean(0)
+        expected = importances[site].values.toarray()[rows].sum(0) / max(len(rows), 1)
         for node in circuit.nodes:
             if node.site == str(site) and node.feature >= 0:
                 assert node.importance == pytest.approx(expected[node.feature], rel=1e-4)

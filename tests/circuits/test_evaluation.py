@@ -12,11 +12,11 @@ from refusal.circuits.circuit import ERROR, Circuit, Node
 from refusal.circuits.discover import circuit_means
 from refusal.circuits.evaluation import area, curve_sizes, evaluate
 from refusal.circuits.experiment import Experiment
-from refusal.circuits.interventions import Live, live_in, only_live
+from refusal.circuits.interventions import Live, leaving, live_in
+from refusal.models.hooks import editing
 from refusal.models.sites import parse_site
 from tests.circuits.linear import HandSae, linear_chat, prompt, random_experiment
 
-KEY = ("hate", "all")
 SITE = parse_site("mlp_0")
 
 
@@ -78,7 +78,9 @@ def test_removal_kl_by_hand() -> None:
     experiment.chat.model.embedding = torch.tensor([[1.0, 1, 1], [0.5, 0, 0]])
     experiment.baseline = "zero"
     circuit = circuit_of(0)
-    found = evaluate(experiment, [circuit], [circuit_means(experiment, atp.attribute(experiment), circuit)])[KEY]
+    found = evaluate(experiment, [circuit], [circuit_means(experiment, atp.attribute(experiment), circuit)])[
+        circuit.key
+    ]
     # A complied prompt has m = 2 * 4 * 0.5 = 4, and 2 without what the MLP writes; two tokens.
     p, q = 1 / (1 + np.exp(-4)), 1 / (1 + np.exp(-2))
     assert found.removal_kl == pytest.approx(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)), rel=1e-4)
@@ -88,7 +90,9 @@ def test_a_small_effect_is_undefined() -> None:
     experiment = hand_experiment()
     experiment.chat.model.u.mul_(0.07)  # 0.49 nats
     circuit = circuit_of(0)
-    found = evaluate(experiment, [circuit], [circuit_means(experiment, atp.attribute(experiment), circuit)])[KEY]
+    found = evaluate(experiment, [circuit], [circuit_means(experiment, atp.attribute(experiment), circuit)])[
+        circuit.key
+    ]
     assert found.score_model == pytest.approx(0.98)
     assert (found.faithfulness, found.completeness, found.cpr, found.curve) == (None, None, None, ())
 
@@ -103,7 +107,7 @@ def test_a_category_without_heldout_prompts_is_undefined() -> None:
     circuit = circuit_of(0)
     means = circuit_means(experiment, atp.attribute(experiment), circuit)
     heldout = replace(experiment.subset(np.array([1, 2])), baseline=experiment.reference)
-    found = evaluate(heldout, [circuit], [means])[KEY]
+    found = evaluate(heldout, [circuit], [means])[circuit.key]
     assert (found.n_prompts, found.faithfulness) == (0, None)
 
 
@@ -111,12 +115,12 @@ def test_a_category_without_heldout_prompts_is_undefined() -> None:
 def test_all_nodes_live_is_the_model_and_none_is_the_baseline(positions: str) -> None:
     experiment = random_experiment(7, activation=nn.GELU(), positions=positions)
     everything = Live({site: torch.ones(1, 7, dtype=torch.bool) for site in experiment.sites})
-    last = experiment.sites[-1]
+    last, model = experiment.sites[-1], experiment.chat.model
     for batch in experiment.batches():
         owner = np.zeros(len(batch.index), int)
-        with torch.no_grad(), only_live(experiment, batch.index, owner, everything):
+        with torch.no_grad(), editing(model, leaving(experiment, batch.index, owner, everything)):
             torch.testing.assert_close(experiment.score(batch), experiment.readings.scores[batch.index])
-        with torch.no_grad(), only_live(experiment, batch.index, owner, everything.inverted()):
+        with torch.no_grad(), editing(model, leaving(experiment, batch.index, owner, everything.inverted())):
             expected = experiment.baseline_x(last, batch.index)[:, -1] @ experiment.chat.model.u
             torch.testing.assert_close(experiment.score(batch), expected)
 
@@ -127,7 +131,8 @@ def test_features_are_computed_from_the_stream_as_it_is_changed() -> None:
     last = experiment.sites[-1]
     live = Live({site: torch.full((1, 7), site == last) for site in experiment.sites})
     for batch in experiment.batches():
-        with torch.no_grad(), only_live(experiment, batch.index, np.zeros(len(batch.index), int), live):
+        edits = leaving(experiment, batch.index, np.zeros(len(batch.index), int), live)
+        with torch.no_grad(), editing(experiment.chat.model, edits):
             m = experiment.score(batch)
         before, attention, mlp = (experiment.baseline_x(experiment.sites[i], batch.index)[:, -1] for i in (2, 3, 4))
         torch.testing.assert_close(m, (before + attention + mlp) @ experiment.chat.model.u)

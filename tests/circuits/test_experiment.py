@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from refusal.models.sites import parse_site
 from tests.circuits.linear import linear_chat, prompt, random_experiment
 
 
-def hand_experiment(**options) -> Experiment:
+def hand_experiment(**options: Any) -> Experiment:
     """d_model 2; one block: attention doubles x_0 into x_1, the MLP adds 3 x_1 to x_0; m = x_0 + x_1."""
     attention, mlp = [[0, 2], [0, 0]], [[0, 0], [3, 0]]
     chat = linear_chat([[1, 0], [0, 1]], [(attention, mlp)], [1, 1])
@@ -108,7 +109,7 @@ def test_template_positions_are_all_tokens_after_the_instruction() -> None:
         ({"baseline": "median"}, "circuits.baseline=median"),
     ],
 )
-def test_an_unknown_option_is_one_clear_line(options: dict[str, str], message: str) -> None:
+def test_an_unknown_option_is_one_clear_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         random_experiment(**options).reference  # noqa: B018
 

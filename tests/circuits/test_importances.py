@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -35,7 +37,7 @@ def test_pieces_are_joined_in_order() -> None:
     assert joined.values.nnz == 3
 
 
-def test_a_file_gives_back_what_was_saved(tmp_path) -> None:
+def test_a_file_gives_back_what_was_saved(tmp_path: Path) -> None:
     path = tmp_path / "attribution.h5"
     save_attribution(path, Attribution({SITE: example()}, ["a", "\u00e9"], "atp", "mean", "last"))
     loaded = load_attribution(path)
@@ -49,7 +51,7 @@ def test_a_file_gives_back_what_was_saved(tmp_path) -> None:
     )
 
 
-def test_a_cut_file_is_one_clear_line(tmp_path) -> None:
+def test_a_cut_file_is_one_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "attribution.h5"
     save_attribution(path, Attribution({SITE: example()}, ["a", "b"], "atp", "mean", "last"))
     path.write_bytes(path.read_bytes()[:300])
@@ -57,6 +59,6 @@ def test_a_cut_file_is_one_clear_line(tmp_path) -> None:
         load_attribution(path)
 
 
-def test_an_absent_file_is_named(tmp_path) -> None:
+def test_an_absent_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no .*attribution\.h5"):
         load_attribution(tmp_path / "attribution.h5")

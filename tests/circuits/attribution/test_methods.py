@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -35,7 +36,7 @@ def decoy_experiment() -> Experiment:
 
 
 @pytest.mark.parametrize("method", [atp, ig, exact])
-def test_causal_methods_by_hand(method) -> None:
+def test_causal_methods_by_hand(method: ModuleType) -> None:
     found = method.attribute(decoy_experiment())[SITE]
     # The complied mean of x_0 is 0.25, so x_0 counts 3 (2 - 0.25) = 5.25 and 3 (4 - 0.25) = 11.25; the decoy nothing.
     np.testing.assert_allclose(found.values.toarray()[:2], [[5.25, 0], [11.25, 0]], rtol=1e-5)

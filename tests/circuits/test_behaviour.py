@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from refusal.circuits.behaviour import Behaviour, behaviour
+from refusal.circuits.circuit import ERROR, Circuit, Node
+from refusal.circuits.experiment import Experiment
+from refusal.models.sites import parse_site
+from tests.circuits.linear import HandSae, linear_chat, prompt, random_experiment
+
+SITE = parse_site("mlp_0")
+
+
+def hand_experiment() -> Experiment:
+    """d_model 3; the MLP writes 3 x; m = (x + write) . (4, 2, 1), refused if positive.
+
+    The refused prompt is (1, 1, 1), the complied ones are its opposite. The SAE knows the first two axes where they are
+    positive: f = (3, 3) and e = (0, 0, 3) on the refused prompt, f = 0 and e = (-3, -3, -3) on the complied ones.
+    """
+    chat = linear_chat([[1, 1, 1], [-1, -1, -1]], [(np.zeros((3, 3)), 3 * np.eye(3))], [4, 2, 1])
+    axes = np.eye(3)[:2]
+    saes = {SITE: HandSae(axes.T, axes)}
+    return Experiment(
+        chat, [prompt(0, 0), prompt(0, 1), prompt(0, 1)], ["hate"] * 3, np.array([True, False, False]), saes, [0]
+    )
+
+
+def measured(*features: int) -> dict[tuple[str, str], Behaviour]:
+    experiment = hand_experiment()
+    nodes = tuple(Node("mlp_0", feature, 1.0, 1.0) for feature in features)
+    circuit = Circuit("m", "hate", "all", "atp", 1, True, 1.0, "", nodes=nodes)
+    lines = behaviour(experiment, experiment, [circuit], rng=np.random.default_rng(0))
+    return {(line.prompts, line.intervention): line for line in lines}
+
+
+def test_everything_by_hand() -> None:
+    found = measured(0, 1, ERROR)
+    scores = {key: (line.score, line.refusal_rate) for key, line in found.items()}
+    # The stream itself holds 7 or -7, the write 21 or -21.
+    assert scores["refused", "none"] == (28, 1)
+    assert scores["refused", "circuit removed"] == (7 - 21, 0)
+    assert scores["refused", "errors removed"] == (7 - 3, 1)  # (3, 3, 0) + (-3, -3, -3)
+    assert scores["refused", "difference in means removed"] == pytest.approx((7 - 21, 0), abs=1e-5)
+    assert scores["complied", "none"] == (-28, 0)
+    assert scores["complied", "circuit switched on"] == (-7 + 21, 1)
+    assert found["complied", "none"].n_prompts == 2
+
+
+def test_random_features_stand_in_at_the_same_site() -> None:
+    found = measured(0)
+    assert found["refused", "circuit removed"].score == pytest.approx(7 + 9)  # 2 * 3 + 3 are left
+    assert found["refused", "random features removed"].score == pytest.approx(7 + 15)  # the other one: 4 * 3 + 3 are
+
+
+def test_a_category_without_prompts_of_a_kind_has_no_line() -> None:
+    train = random_experiment()
+    circuits = [Circuit("m", name, "all", "atp", 3, True, 1.0, "") for name in ("hate", "privacy")]
+    heldout = replace(train.subset(train.rows("hate", refused=True)), baseline=train.reference)
+    lines = behaviour(train, heldout, circuits, rng=np.random.default_rng(0))
+    assert {(line.category, line.prompts) for line in lines} == {("hate", "refused")}

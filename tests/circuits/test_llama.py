@@ -1,0 +1,155 @@
+"""The same laws on a real, small, random Llama: tokens mix, norms curve, prompts are padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from refusal.circuits.attribution import atp, exact, ig
+from refusal.circuits.circuit import ERROR, Circuit, Node
+from refusal.circuits.edges import with_edges
+from refusal.circuits.experiment import Experiment
+from refusal.models.hooks import editing
+from refusal.models.refusal_score import refusal_score
+from refusal.models.sites import Site, parse_site
+from tests.circuits.linear import HandSae, LinearChat, prompt
+
+D_MODEL, D_SAE, N_TEMPLATE = 16, 12, 2
+UP, DOWN = parse_site("attention_0"), parse_site("residuals_1")
+
+
+class LlamaChat(LinearChat):
+    @property
+    def d_model(self) -> int:
+        return D_MODEL
+
+
+@pytest.fixture(scope="module")
+def chat() -> LlamaChat:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=30,
+        hidden_size=D_MODEL,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        max_position_embeddings=32,
+        initializer_range=0.3,
+    )
+    return LlamaChat(LlamaForCausalLM(config).eval().requires_grad_(False), None, "llama")
+
+
+def experiment_on(chat: LlamaChat, names: Sequence[str], positions: str) -> Experiment:
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(4, 9, size=10)
+    saes = {
+        parse_site(name): HandSae(
+            rng.normal(size=(D_MODEL, D_SAE)), 0.1 * rng.normal(size=(D_SAE, D_MODEL)), 0.1 * rng.normal(size=D_MODEL)
+        )
+        for name in names
+    }
+    return Experiment(
+        chat,
+        [prompt(*rng.integers(30, size=length), n_template=N_TEMPLATE) for length in lengths],
+        ["hate"] * 10,
+        np.arange(10) < 5,
+        saes,
+        [3, 4],
+        positions=positions,
+        batch_size=4,
+    )
+
+
+def whole_run(experiment: Experiment, row: int, edits: dict[Site, Tensor]) -> tuple[Tensor, dict[Site, Tensor]]:
+    """Run one unpadded prompt from its first token, adding to sites at the attributed positions; m, and the sites."""
+    seen: dict[Site, Tensor] = {}
+
+    def add(site: Site, x: Tensor) -> Tensor:
+        change = edits.get(site)
+        if change is not None:
+            pad = torch.zeros(1, x.shape[1] - change.shape[0], x.shape[2])
+            x = x + torch.cat([pad, change[None]], 1)
+        seen[site] = x
+        return x
+
+    hooks = {site: lambda x, site=site: add(site, x) for site in experiment.sites}
+    with editing(experiment.chat.model, hooks):
+        logits = experiment.chat.model(torch.tensor([experiment.encoded[row].ids])).logits[:, -1]
+    return refusal_score(logits, experiment.refusal_tokens)[0], seen
+
+
+@pytest.mark.parametrize("positions", ["last", "template"])
+def test_activations_and_gradients_are_those_of_whole_unpadded_prompts(chat: LlamaChat, positions: str) -> None:
+    experiment = experiment_on(chat, ["attention_0", "mlp_1", "residuals_2"], positions)
+    n = experiment.n_positions
+    for row in range(10):
+        changes = {site: torch.zeros(n, D_MODEL, requires_grad=True) for site in experiment.sites}
+        m, seen = whole_run(experiment, row, changes)
+        gradients = torch.autograd.grad(m, list(changes.values()))
+        torch.testing.assert_close(experiment.readings.scores[row], m.detach(), atol=1e-4, rtol=1e-4)
+        for site, gradient in zip(changes, gradients, strict=True):
+            torch.testing.assert_close(
+                experiment.readings.x[site][row], seen[site][0, -n:].detach(), atol=1e-4, rtol=1e-4
+            )
+            torch.testing.assert_close(experiment.readings.g[site][row], gradient, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("positions", ["last", "template"])
+def test_ig_is_complete(chat: LlamaChat, positions: str) -> None:
+    experiment = experiment_on(chat, ["mlp_1", "residuals_2"], positions)
+    found, total = ig.attribute(experiment, steps=50), exact.total_effect(experiment)
+    for site in experiment.sites:
+        np.testing.assert_allclose(found[site].total, total[site], atol=0.02)
+
+
+def test_exact_is_the_fall_of_a_whole_run_without_the_feature(chat: LlamaChat) -> None:
+    experiment = experiment_on(chat, ["attention_0", "residuals_1"], "template")
+    found = exact.attribute(experiment, candidates=3)
+    estimate = atp.attribute(experiment)
+    for site in experiment.sites:
+        feature = int(exact.ranked(estimate[site], 1)[0])
+        for row in range(10):
+            rows = np.array([row])
+            change = (experiment.split(site, rows).f - experiment.baseline_rows(site, rows)[0])[0, :, feature]
+            taken = -change[:, None] * experiment.saes[site].directions[feature]
+            fall = experiment.readings.scores[row] - whole_run(experiment, row, {site: taken})[0]
+            assert found[site].values.toarray()[row, feature] == pytest.approx(float(fall), abs=1e-3)
+
+
+def test_edges_are_the_derivatives_of_whole_runs_at_the_same_position(chat: LlamaChat) -> None:
+    experiment = experiment_on(chat, [str(UP), str(DOWN)], "template")
+    nodes = tuple(Node(str(site), feature, 1.0, 1.0) for site in (UP, DOWN) for feature in (*range(D_SAE), ERROR))
+    circuit = Circuit("m", "hate", "all", "atp", 5, True, 1.0, "", nodes=nodes)
+    found = {(edge.up, edge.down): edge.weight for edge in with_edges(experiment, [circuit], threshold=0.0)[0].edges}
+    expected = np.zeros((D_SAE + 1, D_SAE + 1))
+    for row in range(5):
+        expected += _edges_of_whole_run(experiment, row) / 5
+    names = [*range(D_SAE), ERROR]
+    table = [[found.get((f"{UP}/{up}", f"{DOWN}/{down}"), 0.0) for down in names] for up in names]
+    np.testing.assert_allclose(table, expected, atol=1e-4, rtol=1e-3)
+    assert np.abs(expected).max() > 0.01
+
+
+def _edges_of_whole_run(experiment: Experiment, row: int) -> np.ndarray:
+    """(change of up) . d (down's worth) / d x_up at each position by itself, summed: [up, down]."""
+    rows = np.array([row])
+    _, f, e = (part[0] for part in experiment.split(UP, rows))
+    f0, e0 = (part[0] for part in experiment.baseline_rows(UP, rows))
+    written = torch.cat([(f - f0)[..., None] * experiment.saes[UP].directions, (e - e0)[:, None]], 1)
+    g = experiment.readings.g[DOWN][row]
+    sae = experiment.saes[DOWN]
+
+    def worth(change: Tensor) -> Tensor:
+        x = whole_run(experiment, row, {UP: change})[1][DOWN][0, -N_TEMPLATE:]
+        codes = sae.encode(x)
+        error = ((x - sae.decode(codes)) * g).sum(-1, keepdim=True)
+        return torch.cat([codes * (g @ sae.directions.T), error], -1)  # [n_positions, d_sae + 1]
+
+    jacobian = torch.autograd.functional.jacobian(worth, torch.zeros(N_TEMPLATE, D_MODEL))
+    assert isinstance(jacobian, Tensor)
+    return torch.einsum("tud,tktd->uk", written, jacobian).numpy()
