@@ -20,7 +20,7 @@ N_HALVES = 2
 class Contrast:
     """The prompts of a study, as arrays over prompts."""
 
-    categories: Sequence[str]
+    categories: list[str]
     prompts: Sequence[Encoded]
     category: np.ndarray
     """Index into ``categories``, int [n_prompts]."""
@@ -51,7 +51,7 @@ class Contrast:
         """Whether each category has both kinds of prompts in both halves, bool [n_categories]."""
         counts = np.zeros((len(self.categories), 2, N_HALVES), dtype=int)
         np.add.at(counts, (self.category, self.refused.astype(int), self.half), 1)
-        return (counts >= 2).all(axis=(1, 2))
+        return np.all(counts >= 2, axis=(1, 2))
 
     def mean(self, values: np.ndarray, *, refused: bool) -> np.ndarray:
         """Return the mean of values [n_prompts, ...] for each half and category, [2, n_categories, ...]; 0 if none."""

@@ -7,6 +7,7 @@ prompts, so that a knock-out never moves the topic (method: causal transfer).
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -42,6 +43,17 @@ class KnockOuts:
         self.rows = contrast.rows(refused=True)
         self.category = contrast.category[self.rows]
         self.centres = contrast.mean(contrast.writes, refused=False)
+
+    def limited(self, per_category: int) -> KnockOuts:
+        """Return the same on at most so many refused prompts a category, the first of each half alike."""
+        part = copy.copy(self)
+        rank = np.zeros(len(self.rows), dtype=int)  # of each prompt within its category and half
+        for group in np.unique(np.stack([self.category, self.contrast.half[self.rows]]), axis=1).T:
+            own = (self.category == group[0]) & (self.contrast.half[self.rows] == group[1])
+            rank[own] = np.arange(own.sum())
+        part.rows = self.rows[rank < per_category // 2]
+        part.category = self.contrast.category[part.rows]
+        return part
 
     def falls(self, conditions: Sequence[Condition], *, whole: bool = False) -> np.ndarray:
         """Return how far each condition lowers the refusal score of each refused prompt, [n_conditions, n_rows], nats.

@@ -168,16 +168,19 @@ def load_chat_model(
     if dtype == "auto" and device == "cpu":
         dtype = "float32"
     options = {"attn_implementation": attn_implementation} if attn_implementation else {}
-    with _quiet(transformers), _one_line(str(source)):
+    with quiet_transformers(), _one_line(str(source)):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision)
         model = transformers.AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, **options)
-    model.to(torch.device(device)).eval().requires_grad_(False)
+    model.to(device)  # pyright: ignore[reportArgumentType]  its stub takes the class for the instance
+    model.eval().requires_grad_(False)
     return ChatModel(model, tokenizer, name, system_prompt)
 
 
 @contextlib.contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
+def quiet_transformers() -> Iterator[None]:
     """Keep transformers from drawing bars and repeating advice; errors still come."""
+    import transformers
+
     logging = transformers.utils.logging
     verbosity = logging.get_verbosity()
     logging.set_verbosity_error()

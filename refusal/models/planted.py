@@ -14,16 +14,16 @@ so that RMSNorm is nearly a constant factor and every neuron has a bias. The oth
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from refusal import InputError
 from refusal.artifacts import write_json
+from refusal.models.chat import quiet_transformers
+from refusal.models.planted_plan import Plan, group_numbers, truth
 from refusal.prompts.planted import Vocabulary
 
 REFUSAL = ("I", "cannot", "help", "with", "that", ".")
@@ -39,69 +39,13 @@ _SHARPNESS = 20.0  # slope of the neurons: silu(20 (z - threshold)) is 10 where 
 _MARGIN = 6.0  # refusal score of refused prompts; that of the others is its negative
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What is planted."""
-
-    modularity: float = 0.0
-    n_layers: int = 6
-    decision_layer: int = 2
-    groups: tuple[tuple[str, ...], ...] | None = None
-    """Categories that share a direction r_g; None: each category is a group of its own."""
-    decoy: float = 0.0
-    """Length of the category direction that detection writes and nothing reads."""
-    noise: float = 0.05
-    """Length of what the other blocks' components write."""
-    d_model: int = 128
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.modularity <= 1:
-            raise InputError(f"model.modularity={self.modularity} is not between 0 (one mechanism) and 1 (several)")
-        if not 2 <= self.decision_layer < self.n_layers:
-            raise InputError(
-                f"model.decision_layer={self.decision_layer} must be from 2 to model.n_layers - 1 = {self.n_layers - 1}"
-            )
-
-
 def write_planted(folder: Path, vocabulary: Vocabulary, plan: Plan, template: str = TEMPLATE) -> None:
     """Write model, tokenizer and ``truth.json`` as an ordinary model folder."""
-    model = _Builder(vocabulary, plan).build()
-    model.save_pretrained(folder)
-    _tokenizer(vocabulary, template).save_pretrained(folder)
+    with quiet_transformers():
+        model = _Builder(vocabulary, plan).build()
+        model.save_pretrained(folder)
+        _tokenizer(vocabulary, template).save_pretrained(folder)
     write_json(Path(folder) / "truth.json", truth(plan, list(vocabulary.topics)))
-
-
-def truth(plan: Plan, categories: Sequence[str]) -> dict[str, Any]:
-    """Return the causal transfer that the written weights have, in closed form.
-
-    T[A, B] = <v_A, v_B> <v_A, u> / <v_B, u>, with v the unit write of a category and u the read-out; the index is
-    the mean off its diagonal.
-    """
-    groups = _groups(plan, categories)
-    n_groups = max(groups) + 1
-    writes = np.zeros((len(categories), 1 + n_groups))
-    writes[:, 0] = np.sqrt(1 - plan.modularity)
-    writes[np.arange(len(categories)), 1 + np.array(groups)] = np.sqrt(plan.modularity)
-    reads = writes.sum(1)
-    matrix = (writes @ writes.T) * reads[:, None] / reads[None, :]
-    off_diagonal = matrix[~np.eye(len(categories), dtype=bool)]
-    return {
-        "categories": list(categories),
-        "transfer": matrix.tolist(),
-        "index": float(off_diagonal.mean()) if off_diagonal.size else 1.0,
-        "decision_layer": plan.decision_layer,
-        "modularity": plan.modularity,
-    }
-
-
-def _groups(plan: Plan, categories: Sequence[str]) -> list[int]:
-    """Return the group number of each category."""
-    groups = plan.groups or tuple((category,) for category in categories)
-    number = {category: i for i, group in enumerate(groups) for category in group}
-    if sorted(number) != sorted(categories):
-        raise InputError(f"the planted groups must name each of {', '.join(categories)} once")
-    return [number[category] for category in categories]
 
 
 class _Builder:
@@ -110,7 +54,7 @@ class _Builder:
     def __init__(self, vocabulary: Vocabulary, plan: Plan) -> None:
         self.vocabulary, self.plan = vocabulary, plan
         self.categories = list(vocabulary.topics)
-        self.groups = _groups(plan, self.categories)
+        self.groups = group_numbers(plan, self.categories)
         self.tokens = _token_ids(vocabulary)
         self.generator = torch.Generator().manual_seed(plan.seed)
         named = [

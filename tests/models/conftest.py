@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from refusal.models.chat import ChatModel, load_chat_model
-from refusal.models.planted import Plan, write_planted
+from refusal.models.planted import write_planted
+from refusal.models.planted_plan import Plan
 from refusal.prompts.planted import make_vocabulary, planted_prompts
 from refusal.prompts.prompt import Prompt
 

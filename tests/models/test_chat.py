@@ -10,7 +10,8 @@ import torch
 
 from refusal import InputError
 from refusal.models.chat import INSTRUCTION, PREFIX, TEMPLATE, ChatModel, load_chat_model
-from refusal.models.planted import Plan, write_planted
+from refusal.models.planted import write_planted
+from refusal.models.planted_plan import Plan
 from refusal.prompts.planted import make_vocabulary
 from refusal.prompts.prompt import Prompt
 

@@ -9,7 +9,8 @@ import torch
 from refusal import InputError
 from refusal.artifacts import read_json
 from refusal.models.chat import ChatModel, load_chat_model
-from refusal.models.planted import Plan, truth, write_planted
+from refusal.models.planted import write_planted
+from refusal.models.planted_plan import Plan, truth
 from refusal.models.refusal_score import refused
 from refusal.prompts.planted import make_vocabulary, planted_prompts
 from refusal.prompts.prompt import CATEGORIES, Prompt
@@ -19,9 +20,7 @@ GROUPS = (CATEGORIES[:4], CATEGORIES[4:7], CATEGORIES[7:])
 
 def responses(chat: ChatModel, prompts: list[Prompt]) -> list[str]:
     batch = chat.pad([chat.encode(prompt.text) for prompt in prompts])
-    out = chat.model.generate(
-        batch.input_ids, attention_mask=batch.attention_mask, max_new_tokens=8, do_sample=False
-    )
+    out = chat.model.generate(batch.input_ids, attention_mask=batch.attention_mask, max_new_tokens=8, do_sample=False)
     return chat.tokenizer.batch_decode(out[:, batch.input_ids.shape[1] :], skip_special_tokens=True)
 
 

@@ -1,0 +1,115 @@
+"""Do the categories' circuits use the same features? Similarities at every site, their ceilings, and two tests.
+
+All of it follows from one sparse matrix of importances [n_prompts, n_features]; no model is run. Residual sites are
+shown and marked as biased: the stream carries along what was detected earlier, and looks modular.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from refusal.circuits.importances import Importances
+from refusal.comparison import permutation
+from refusal.comparison.ceiling import corrected, noise_ceilings
+from refusal.comparison.similarity import matrix, measures
+from refusal.models.sites import Site
+
+CEILING_SPLITS = 20
+
+
+@dataclass(frozen=True)
+class Features:
+    """Importances of some sites' features on the prompts whose circuits are compared."""
+
+    sites: Sequence[Site]
+    values: sparse.csr_array
+    """[n_prompts, n_features], the sites one after another."""
+    site: np.ndarray
+    """Index of each feature's site, int [n_features]."""
+    directions: np.ndarray
+    """What a unit of each feature adds, float32 [n_features, d_model]."""
+    category: np.ndarray
+    """Index of each prompt's category, int [n_prompts]."""
+    n_categories: int
+
+    def means(self) -> np.ndarray:
+        """Return each category's mean importances, [n_categories, n_features]; zero without prompts."""
+        share = sparse.csr_array(
+            (np.ones(len(self.category)), (self.category, np.arange(len(self.category)))),
+            shape=(self.n_categories, len(self.category)),
+        )
+        counts = np.bincount(self.category, minlength=self.n_categories)
+        return sparse.csr_array(share @ self.values).toarray() / np.maximum(counts, 1)[:, None]
+
+
+def join(
+    importances: Mapping[Site, Importances],
+    directions: Mapping[Site, np.ndarray],
+    sites: Sequence[Site],
+    rows: np.ndarray,
+    category: np.ndarray,
+    n_categories: int,
+) -> Features:
+    """Put the features of some sites side by side, for the prompts ``rows`` of these categories (int [n_rows])."""
+    values = sparse.csr_array(sparse.hstack([importances[site].values[rows] for site in sites], format="csr"))
+    sizes = [importances[site].d_sae for site in sites]
+    stacked = np.concatenate([directions[site] for site in sites])
+    return Features(sites, values, np.repeat(np.arange(len(sites)), sizes), stacked, category, n_categories)
+
+
+def similarities(features: Features, *, threshold: float, rng: np.random.Generator) -> dict[str, Any]:
+    """Return every measure's matrix, ceilings and corrected matrix, by the measure's name, as JSON holds them."""
+    active = np.flatnonzero(np.diff(sparse.csc_array(features.values).indptr))  # features that matter on some prompt
+    values = sparse.csr_array(features.values[:, active])
+    options = {"threshold": threshold, "directions": features.directions[active]}
+    means = features.means()[:, active]
+    found = {}
+    for name, measure in measures().items():
+        raw = matrix(means, measure, **options)
+        ceilings = noise_ceilings(
+            values, features.category, features.n_categories, measure, rng=rng, splits=CEILING_SPLITS, **options
+        )
+        found[name] = {"matrix": raw, "ceiling": ceilings, "corrected": corrected(raw, ceilings)}
+    return found
+
+
+def tests(features: Features, *, n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Return both permutation tests, as JSON holds them: are categories distinguishable, is overlap above chance?"""
+    cosines = permutation.gram(features.values)
+    activity = np.diff(sparse.csc_array(features.values).indptr) / max(1, len(features.category))
+    return {
+        "distinguishable": asdict(
+            permutation.distinguishable(cosines, features.category, features.n_categories, rng=rng, n=n)
+        ),
+        "above_chance": asdict(permutation.above_chance(features.means(), activity, site=features.site, rng=rng, n=n)),
+    }
+
+
+def separate(safe: Features, toxic: Features, *, n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Compare safe with toxic circuits: cosines within each side, and of each safe with each toxic circuit.
+
+    A circuit without prompts or importance gives None. Each picture has a p value: of test (b) within a side, and for
+    the cross picture of the overlap of both sides' mean circuits.
+    """
+    cosine = measures()["cosine"]
+    sides = {"safe": safe, "toxic": toxic}
+    means = {side: features.means() for side, features in sides.items()}
+    found: dict[str, Any] = {}
+    for side, features in sides.items():
+        ceiling = noise_ceilings(
+            features.values, features.category, features.n_categories, cosine, rng=rng, splits=CEILING_SPLITS
+        )
+        p = tests(features, n=n, rng=rng)["above_chance"]["p"]
+        found[f"within_{side}"] = {"matrix": matrix(means[side], cosine), "ceiling": ceiling, "p": p}
+    activity = np.diff(sparse.csc_array(sparse.vstack([safe.values, toxic.values])).indptr) / (
+        len(safe.category) + len(toxic.category)
+    )
+    overall = np.stack([means["safe"].mean(0), means["toxic"].mean(0)])
+    test = permutation.above_chance(overall, activity, site=safe.site, rng=rng, n=n)
+    cross = [[cosine(a, b) for b in means["toxic"]] for a in means["safe"]]
+    return {**found, "cross": {"matrix": cross, "p": test.p}}

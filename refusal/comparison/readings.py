@@ -1,0 +1,120 @@
+"""The readings of causal transfer as the comparison holds them: ``direct`` (the index), ``circuit`` and ``window``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from refusal.circuits.circuit import Circuit
+from refusal.comparison.bootstrap import combine_interval, transfer_interval
+from refusal.comparison.contrast import Contrast
+from refusal.comparison.knockout import WRITES, KnockOuts
+from refusal.comparison.transfer import (
+    Direct,
+    Drops,
+    index_of,
+    measure_drops,
+    measure_window,
+    transfer_matrix,
+    unit_directions,
+    voting_layers,
+)
+from refusal.comparison.verdict import RESIDUAL_SD
+from refusal.models.sites import Site
+
+WINDOW_PROMPTS = 16
+"""Refused prompts a category that the window reading tests: its passes run whole prompts, and cost accordingly."""
+
+
+def reading(drops: Drops, voting: Sequence[int], *, bootstrap: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Return a reading: its index with the 95 % interval, its starting block, and its transfer matrix."""
+    matrix = drops.matrix()
+    index = index_of(matrix, voting)
+    interval = transfer_interval(drops.values, drops.category, bootstrap, rng, voting=voting)
+    low, high = combine_interval(*interval, index, RESIDUAL_SD) if interval else (None, None)
+    return {
+        "index": number(index),
+        "low": low,
+        "high": high,
+        "start": drops.start,
+        "matrix": numbers(transfer_matrix(matrix)),
+        "drops": numbers(matrix),
+    }
+
+
+def direct_reading(
+    direct: Direct, voting: Sequence[int], effect: float, *, bootstrap: int, rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the direct reading with its course over starting blocks; ``effect`` is what a drop is a share of, nats."""
+    own = direct.own[:, list(voting)].mean(1)
+    by_block = {drops.start: reading(drops, voting, bootstrap=bootstrap, rng=rng) for drops in direct.drops}
+    unmeasured = {"index": None, "low": None, "high": None}
+    steps = [
+        {
+            "start": start,
+            **{name: by_block.get(start, unmeasured)[name] for name in unmeasured},
+            "own_drop": number(drop),
+            "explained_share": number(drop / effect),
+        }
+        for start, drop in enumerate(own)
+    ]
+    return {**by_block[direct.start], "by_start": steps}
+
+
+def circuit_drops(
+    knock_outs: KnockOuts,
+    circuits: Mapping[str, Circuit],
+    features: Mapping[Site, np.ndarray],
+    directions: Mapping[Site, np.ndarray],
+    start: int,
+) -> Drops | None:
+    """Knock out what each circuit writes, in the place of the difference of means; None if no circuit writes anything.
+
+    A circuit's net write at a component is the sum over its nodes there of the mean change of the feature (refused
+    minus complied) times its decoder row.
+
+    Args:
+        knock_outs: The study's refused prompts.
+        circuits: By category.
+        features: f at the last position of every prompt of the contrast, for sites that are component writes,
+            [n_prompts, d_sae].
+        directions: Decoder rows of the same sites, [d_sae, d_model].
+        start: First block.
+    """
+    contrast = knock_outs.contrast
+    stop = voting_layers(contrast.n_layers)
+    net = np.zeros((2, len(contrast.categories), *contrast.writes.shape[1:]), dtype=np.float32)
+    for site, f in features.items():
+        if not start <= site.layer < stop:
+            continue
+        change = contrast.mean(f, refused=True) - contrast.mean(f, refused=False)  # [2, n_categories, d_sae]
+        chosen = _chosen(contrast, circuits, site, f.shape[1])
+        net[:, :, site.layer, WRITES.index(site.kind)] = (change * chosen) @ directions[site]
+    if not net.any():
+        return None
+    return measure_drops(knock_outs, unit_directions(net), start, stop)
+
+
+def window_drops(knock_outs: KnockOuts, start: int) -> Drops:
+    """Measure the window reading on at most ``WINDOW_PROMPTS`` refused prompts a category."""
+    return measure_window(knock_outs.limited(WINDOW_PROMPTS), start)
+
+
+def _chosen(contrast: Contrast, circuits: Mapping[str, Circuit], site: Site, d_sae: int) -> np.ndarray:
+    chosen = np.zeros((len(contrast.categories), d_sae), dtype=np.float32)
+    for row, category in enumerate(contrast.categories):
+        if category in circuits:
+            chosen[row, circuits[category].features(str(site))] = 1
+    return chosen
+
+
+def number(value: float) -> float | None:
+    """Return a float that JSON can hold: None for NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def numbers(matrix: np.ndarray) -> list[list[float | None]]:
+    """Return a matrix that JSON can hold."""
+    return [[number(value) for value in row] for row in matrix]
