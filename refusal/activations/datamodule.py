@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from refusal.activations.samplers import Sampler
 from refusal.activations.store import ActivationStore
-from refusal.activations.stream import RowStream
+from refusal.activations.stream import TRAINING_FOLDS, RowStream
 from refusal.models.sites import Site
 
 HELDOUT = ("heldout",)
@@ -57,7 +57,7 @@ class ActivationDataModule(pl.LightningDataModule):
     def stream(self) -> RowStream:
         """The training rows, from where they are up to; opened in the process that uses them."""
         if self._stream is None:
-            self._stream = RowStream(self._store, self._site, self._sampler, **self._options, **self._place())
+            self._stream = self._open(TRAINING_FOLDS)
             if self._state is not None:
                 self._stream.load_state_dict(self._state)
         return self._stream
@@ -68,7 +68,7 @@ class ActivationDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Tensor]:
         """Return the held-out batches [batch, d_model], from their beginning."""
-        rows = RowStream(self._store, self._site, self._sampler, folds=HELDOUT, **self._options, **self._place())
+        rows = self._open(HELDOUT)
         return DataLoader(_Batches(rows, self._n_heldout, restart=True), batch_size=None)
 
     def state_dict(self) -> dict[str, Any]:
@@ -80,10 +80,9 @@ class ActivationDataModule(pl.LightningDataModule):
         self._state = state_dict
         self._stream = None
 
-    def _place(self) -> dict[str, int]:
-        if self.trainer is None:
-            return {"rank": 0, "world": 1}
-        return {"rank": self.trainer.global_rank, "world": self.trainer.world_size}
+    def _open(self, folds: Sequence[str]) -> RowStream:
+        rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        return RowStream(self._store, self._site, self._sampler, folds=folds, rank=rank, world=world, **self._options)
 
 
 class _Batches(IterableDataset[Tensor]):
