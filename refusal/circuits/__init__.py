@@ -3,5 +3,6 @@
 1. ``experiment`` runs the prompts once, forward and backward, and holds what every method shares.
 2. ``attribution`` gives each feature an importance on each prompt: one file a method, one function a file.
 3. ``discover`` averages importances by category, selects nodes and joins them by edges: a ``Circuit``.
-4. ``evaluation`` intervenes on held-out prompts and says how much of the behaviour a circuit explains.
+4. ``evaluation`` intervenes on held-out prompts and says how much of the refusal score a circuit explains;
+   ``behaviour`` counts the refusals with a circuit taken out, or put in.
 """

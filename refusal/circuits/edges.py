@@ -127,7 +127,7 @@ def _jacobian(experiment: Experiment, run: Run, upstream: Sequence[Site], down: 
             if gradient is None:
                 continue
             if site not in found:
-                found[site] = gradient.new_zeros(targets.shape[1], *gradient.shape)
+                found[site] = gradient.new_zeros(targets.shape[1], *gradient.shape, dtype=torch.float32)
             found[site][place, :, position] = gradient[:, position]
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,8 +12,11 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from refusal.circuits.attribution import atp, exact, ig
+from refusal.circuits.behaviour import behaviour
 from refusal.circuits.circuit import ERROR, Circuit, Node
+from refusal.circuits.discover import circuit_means, circuits_of
 from refusal.circuits.edges import with_edges
+from refusal.circuits.evaluation import evaluate
 from refusal.circuits.experiment import Experiment
 from refusal.models.hooks import editing
 from refusal.models.refusal_score import refusal_score
@@ -153,3 +157,20 @@ def _edges_of_whole_run(experiment: Experiment, row: int) -> np.ndarray:
     jacobian = torch.autograd.functional.jacobian(worth, torch.zeros(N_TEMPLATE, D_MODEL))
     assert isinstance(jacobian, Tensor)
     return torch.einsum("tud,tktd->uk", written, jacobian).numpy()
+
+
+def test_a_model_in_bfloat16_goes_the_whole_way(chat: LlamaChat) -> None:
+    small = LlamaChat(copy.deepcopy(chat.model).to(torch.bfloat16), None, "bfloat16")
+    experiment = experiment_on(small, ["attention_0", "mlp_1", "residuals_2"], "template")
+    importances = atp.attribute(experiment)
+    circuits = list(
+        circuits_of(
+            experiment, importances, model="m", method="atp", fingerprint="", node_threshold=0.1, edge_threshold=0.01
+        ).values()
+    )
+    assert circuits[0].edges
+    exact.attribute(experiment, candidates=2)
+    ig.attribute(experiment, steps=2)
+    found = evaluate(experiment, circuits, [circuit_means(experiment, importances, circuit) for circuit in circuits])
+    assert found["hate", "all"].n_prompts == 5
+    assert len(behaviour(experiment, experiment, circuits, rng=np.random.default_rng(0))) == 7
