@@ -149,7 +149,7 @@ def discover(
         **named,
         **_counts(material),
         "transfer": _transfer(material, found, knock_outs, direct),
-        **_overlap(material, found),
+        **_overlap(material, found, direct.start if direct else 0),
         "separate": None,
         "agreement": [
             {
@@ -304,8 +304,8 @@ def _effect(material: Material) -> float:
     return float(material.contrast.effect()[material.voting].mean())
 
 
-def _overlap(material: Material, found: Found) -> dict[str, Any]:
-    """Return similarities by site and of the voting sites together, and the tests."""
+def _overlap(material: Material, found: Found, start: int) -> dict[str, Any]:
+    """Return similarities by site, and of those together that the index is about, and the tests."""
     contrast, settings = material.contrast, material.settings
     rows = np.flatnonzero(contrast.refused)
     directions = {site: _directions(material.saes[site]) for site in found.train.sites}
@@ -325,21 +325,22 @@ def _overlap(material: Material, found: Found) -> dict[str, Any]:
         }
         for site in found.train.sites
     ]
-    together = _compared_together(found.train.sites, stop)
-    combined = features(together)
+    together = _compared_together(found.train.sites, start, stop)
     return {
         "sites": by_site,
         "combined": {
             "sites": [str(site) for site in together],
-            "measures": overlap.similarities(combined, threshold=settings.node_threshold, rng=rng),
+            "measures": overlap.similarities(features(together), threshold=settings.node_threshold, rng=rng),
         },
-        "tests": overlap.tests(combined, n=settings.permutations, rng=material.generator(6)),
+        "tests": overlap.tests(
+            features(_compared_together(found.train.sites, 0, stop)), n=settings.permutations, rng=material.generator(6)
+        ),
     }
 
 
-def _compared_together(sites: Sequence[Site], stop: int) -> list[Site]:
-    """Return the component writes that have a vote; without any, all sites that are there."""
-    return [site for site in sites if site.is_write and site.layer < stop] or list(sites)
+def _compared_together(sites: Sequence[Site], start: int, stop: int) -> list[Site]:
+    """Return the component writes of blocks start .. stop - 1; without any, all sites that are there."""
+    return [site for site in sites if site.is_write and start <= site.layer < stop] or list(sites)
 
 
 def _separate(
@@ -362,7 +363,7 @@ def _separate(
     )
     importances = _joined(of_train, attribute(heldout))
     directions = {site: _directions(material.saes[site]) for site in train.sites}
-    together = _compared_together(train.sites, voting_layers(contrast.n_layers))
+    together = _compared_together(train.sites, 0, voting_layers(contrast.n_layers))
     sides = {}
     for side in ("safe", "toxic"):
         has_circuit = np.array([circuits[category, side].has_circuit for category in contrast.categories])
