@@ -20,6 +20,7 @@ from scipy import sparse
 from refusal.activations.store import ActivationStore
 from refusal.artifacts import clean_name, write_json
 from refusal.circuits.agreement import agreement
+from refusal.circuits.behaviour import behaviour
 from refusal.circuits.circuit import Circuit, save_circuit
 from refusal.circuits.discover import circuit_means, circuits_of
 from refusal.circuits.evaluation import evaluate
@@ -162,6 +163,7 @@ def discover(
             for line in agreement(found.train, found.importances, rng=material.generator(1))
         ],
         "evaluation": evaluations,
+        "behaviour": _behaviour(material, found),
     }
     if settings.separate_safe_toxic:
         pairs, comparison["separate"] = _separate(material, found, attribute, model=model, fingerprint=fingerprint)
@@ -243,6 +245,12 @@ def _evaluate(found: Found) -> list[dict[str, Any]]:
         }
         for circuit in circuits
     ]
+
+
+def _behaviour(material: Material, found: Found) -> list[dict[str, Any]]:
+    circuits = [circuit for circuit in found.circuits.values() if circuit.has_circuit]
+    rng = material.generator(8)
+    return [row.to_json() for row in behaviour(found.train, found.heldout, circuits, rng=rng)] if circuits else []
 
 
 def _counts(material: Material) -> dict[str, Any]:
