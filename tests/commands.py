@@ -129,7 +129,9 @@ def locations(options: Options) -> Locations:
     circuits = home / "circuits" / "aaaabbbbcccc"
     report = home / "report"
     study = report / "studies" / "-".join([*sites(options), str(options.seed)])
-    return Locations(home, home / "data_analysis", home / "store", saes, circuits, home / "visualizations", report, study)
+    return Locations(
+        home, home / "data_analysis", home / "store", saes, circuits, home / "visualizations", report, study
+    )
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretended:

@@ -72,7 +72,7 @@ def log_circuits(run: Any, folder: Path) -> None:
         for circuit in circuits
         for node in circuit.nodes
     ]
-    tables = {"circuits/nodes": wandb.Table(columns=list(NODES), data=nodes)}
+    tables = {"circuits/nodes": table(NODES, nodes)}
     for path in sorted(Path(folder).glob("*_comparison.json")):
         tables.update(_comparison_tables(read_json(path)))
     run.log(tables)
@@ -83,38 +83,39 @@ def log_circuits(run: Any, folder: Path) -> None:
 
 
 def _comparison_tables(comparison: Mapping[str, Any]) -> dict[str, Any]:
-    import wandb
-
     tables = {}
     direct = (comparison.get("transfer") or {}).get("direct") or {}
     if matrix := direct.get("matrix"):
         names = comparison.get("voting") or comparison["categories"]
         names = names if len(names) == len(matrix) else comparison["categories"]
         rows = [[name, *row] for name, row in zip(names, matrix, strict=True)]
-        tables["comparison/transfer"] = wandb.Table(columns=["removed", *names], data=rows)
+        tables["comparison/transfer"] = table(["removed", *names], rows)
     if by_split := comparison.get("refusal_by_split"):
         rows = [[split, n["refused"], n["total"] - n["refused"], n["total"]] for split, n in by_split.items()]
-        tables["comparison/refused"] = wandb.Table(columns=["split", "refused", "complied", "total"], data=rows)
+        tables["comparison/refused"] = table(["split", "refused", "complied", "total"], rows)
     return tables
 
 
 def log_texts(run: Any, store: Path) -> None:
     """Log every prompt with its response."""
-    import wandb
-
     from refusal.activations.store import ActivationStore
 
     columns = ["id", "category", "split", "text", "response", "refused", "refusal_score"]
     prompts = ActivationStore(store).prompts()[columns]
-    run.log({"prompts": wandb.Table(columns=columns, data=prompts.values.tolist())})
+    run.log({"prompts": table(columns, prompts.values.tolist())})
 
 
 def log_rows(run: Any, name: str, rows: Sequence[Mapping[str, object]]) -> None:
     """Log records with the same keys as a table."""
+    if rows:
+        run.log({name: table(list(rows[0]), [list(row.values()) for row in rows])})
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]]) -> Any:
+    """Return a W&B table."""
     import wandb
 
-    if rows:
-        run.log({name: wandb.Table(columns=list(rows[0]), data=[list(row.values()) for row in rows])})
+    return wandb.Table(columns=list(columns), data=[list(row) for row in rows])  # type: ignore[arg-type]
 
 
 def _pngs(folder: Path) -> list[Path]:

@@ -90,6 +90,7 @@ def open_run(logger: WandbLogger, output_dir: Path, **what: Any) -> Any:
     for place in ("WANDB_DATA_DIR", "WANDB_CACHE_DIR"):
         os.environ.setdefault(place, str(folder))
     import wandb
+    from wandb.errors import UsageError
 
     settings = wandb.Settings(
         silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True, x_save_requirements=False
@@ -97,10 +98,10 @@ def open_run(logger: WandbLogger, output_dir: Path, **what: Any) -> Any:
     try:
         return wandb.init(
             project=logger.project,
-            mode=logger.mode,
+            mode=logger.mode,  # type: ignore[arg-type]
             dir=str(folder.parent),
             settings=settings,
-            **what,  # type: ignore[arg-type]
+            **what,
         )
-    except wandb.errors.UsageError as error:
+    except UsageError as error:
         raise InputError(f"logger=wandb needs an account, logger=wandb_offline none: {error}") from error

@@ -110,7 +110,7 @@ class Catalog:
         return None
 
 
-def _described(schema: type, values: Mapping[str, Any]) -> dict[str, Known]:
+def _described(schema: Any, values: Mapping[str, Any]) -> dict[str, Known]:
     hints = get_type_hints(schema)
     return {
         field.name: Known(field.metadata["text"], values.get(field.name), (), "dict" in str(hints[field.name]))

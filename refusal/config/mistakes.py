@@ -119,8 +119,8 @@ def explain(error: Exception, catalog: Catalog, command: str) -> str:
         return f"{key[1]}{_wrong_type(cause)} ({options[key[1]].text})"
     if launcher := re.search(r"Could not find 'hydra/launcher/(\w+)'", message):
         return f"launcher={launcher[1]} is not installed: pip install -e '.[launchers]'"
-    lines = dict.fromkeys([*message.splitlines(), *(cause.splitlines() if error.__cause__ else [])])
-    return " ".join(line.strip() for line in lines if line.strip())
+    lines = [line.strip() for line in f"{message}\n{cause}".splitlines()]
+    return " ".join(dict.fromkeys(line for line in lines if line))
 
 
 def _wrong_type(cause: str) -> str:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.commands import Pretended, Runner, bad
@@ -86,7 +88,7 @@ def test_the_configuration_can_be_shown(run: Runner, pipeline: Pretended) -> Non
     assert not pipeline.calls
 
 
-def test_run_folders_never_coincide(run: Runner, tmp_path) -> None:
+def test_run_folders_never_coincide(run: Runner, tmp_path: Path) -> None:
     for _ in range(2):
         run("train", QUIET)
     assert len(list((tmp_path / "outputs" / "runs").iterdir())) == 2
