@@ -18,7 +18,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 from refusal import InputError
@@ -26,7 +25,7 @@ from refusal.activations import labels
 from refusal.activations.encoding import check_dtype
 from refusal.activations.fill import Filler
 from refusal.activations.plan import CALIBRATION, ShardPlan, check_disk
-from refusal.activations.shard import column, dataset, open_shard
+from refusal.activations.shard import dataset, open_shard
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore, is_complete
 from refusal.activations.study import Options, Study, make_study
 from refusal.artifacts import read_json, write_json
@@ -38,6 +37,8 @@ from refusal.prompts.prompt import Prompt
 
 PLAN = "plan.json"
 LOCK = ".plan.lock"
+LABELS = ("prompts/refused", "prompts/response", "failed/why")
+JUDGED = ("prompts/refused", "prompts/refusal_score", "prompts/split", "prompts/fold")
 
 
 def collect(  # noqa: PLR0913  the options of a collection, each of its own
@@ -123,20 +124,21 @@ def _checked_tokens(chat: ChatModel, tokens: Sequence[int] | None) -> tuple[int,
 
 def _prepare(chat: ChatModel, study: Study, folder: Path, card: Mapping[str, Any]) -> int:
     """Write the plan, or check what an earlier run left of the same one; return how many shards are there."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"cannot write in {folder.parent}: {error.strerror or error}") from error
     shards = {shard.file: [study.prompts[i].id for i in shard.prompts] for shard in study.shards}
     plan = {"card": dict(card), **study.options.as_json(), "shards": shards}
-    with FileLock(folder / LOCK):
-        (folder / MANIFEST).unlink(missing_ok=True)  # it names a shard that is gone
-        if not (folder / PLAN).is_file() or read_json(folder / PLAN) != json.loads(json.dumps(plan)):
-            for path in folder.glob("shard-*"):
-                path.unlink()
-            write_json(folder / PLAN, plan)
-        there = [shard for shard in study.shards if _is_intact(folder / shard.file, shard)]
-    check_disk(folder, study.bytes_needed(chat) * (len(study.shards) - len(there)) // len(study.shards))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / LOCK):
+            (folder / MANIFEST).unlink(missing_ok=True)  # it names a shard that is gone
+            if not (folder / PLAN).is_file() or read_json(folder / PLAN) != json.loads(json.dumps(plan)):
+                for path in folder.glob("shard-*"):
+                    path.unlink()
+                write_json(folder / PLAN, plan)
+            there = [shard for shard in study.shards if _is_intact(folder / shard.file, shard)]
+    except OSError as error:
+        raise InputError(f"cannot write in {folder}: {error.strerror or error}") from error
+    share = 1 - len(there) / len(study.shards)
+    check_disk(folder, int(study.bytes_needed(chat) * share) + study.temporary_bytes(chat))
     return len(there)
 
 
@@ -166,9 +168,9 @@ def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int]:
     if given is not None:
         return list(given)
     paths = [folder / shard.file for shard in shards]
-    first_tokens, refused, responses = labels.read_responses(paths)
-    labels.check_refusals(refused, responses)
-    tokens = choose_refusal_tokens(first_tokens, refused)
+    table = labels.read_columns(paths, ("prompts/first_token", *LABELS))
+    labels.check_refusals(*(table[name] for name in LABELS))
+    tokens = choose_refusal_tokens(table["prompts/first_token"].tolist(), table["prompts/refused"].tolist())
     with FileLock(folder / ".scores.lock"):
         for path in paths:
             labels.score_shard(path, tokens)
@@ -177,32 +179,32 @@ def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int]:
 
 def _finish(folder: Path, study: Study, content: Mapping[str, Any]) -> None:
     """Check the labels as a whole, and write the manifest, which makes the store complete."""
-    shards: list[dict[str, Any]] = []
-    columns: dict[str, list[np.ndarray]] = {"refused": [], "refusal_score": [], "split": [], "fold": []}
-    failed: list[dict[str, str]] = []
-    for shard in study.shards:
-        path = folder / shard.file
-        with open_shard(path) as file:
-            n_rows = len(dataset(file, "rows/prompt"))
-            for name, parts in columns.items():
-                parts.append(column(file, f"prompts/{name}"))
-            reasons = zip(column(file, "failed/id").tolist(), column(file, "failed/why").tolist(), strict=True)
-            failed += [{"id": prompt_id, "why": why} for prompt_id, why in reasons]
-        entry = {"file": shard.file, "category": shard.category, "split": shard.split, "fold": shard.fold}
-        shards.append({**entry, "n_prompts": len(columns["fold"][-1]), "n_rows": n_rows, "bytes": path.stat().st_size})
-    table = {name: np.concatenate(parts) for name, parts in columns.items()}
-    _, refused, responses = labels.read_responses([folder / shard.file for shard in study.shards])
-    labels.check_refusals(refused, responses)
+    paths = [folder / shard.file for shard in study.shards]
+    table = labels.read_columns(paths, (*LABELS, *JUDGED, "failed/id"))
+    labels.check_refusals(*(table[name] for name in LABELS))
+    failed = [
+        {"id": prompt_id, "why": why}
+        for prompt_id, why in zip(table["failed/id"].tolist(), table["failed/why"].tolist(), strict=True)
+    ]
     if failed:
         warn(f"{len(failed)} of {len(study.prompts)} prompts could not be run; the first: {failed[0]['why']}")
+    shards = [_entry(path, shard) for path, shard in zip(paths, study.shards, strict=True)]
     write_json(
         folder / MANIFEST,
         {
             "schema_version": SCHEMA_VERSION,
             **content,
-            **labels.summary(**table),
+            **labels.summary(*(table[name] for name in JUDGED)),
             "n_rows": sum(shard["n_rows"] for shard in shards),
             "shards": shards,
             "failed": failed,
         },
     )
+
+
+def _entry(path: Path, shard: ShardPlan) -> dict[str, Any]:
+    """Return what the manifest says of a shard."""
+    with open_shard(path) as file:
+        counts = {"n_prompts": len(dataset(file, "prompts/id")), "n_rows": len(dataset(file, "rows/prompt"))}
+    name = {"file": shard.file, "category": shard.category, "split": shard.split, "fold": shard.fold}
+    return {**name, **counts, "bytes": path.stat().st_size}

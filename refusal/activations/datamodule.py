@@ -78,7 +78,8 @@ class ActivationDataModule(pl.LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from there."""
         self._state = state_dict
-        self._stream = None
+        if self._stream is not None:
+            self._stream.load_state_dict(state_dict)
 
     def _open(self, folds: Sequence[str]) -> RowStream:
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -44,30 +44,27 @@ def is_published(path: Path) -> bool:
     return current_path(path).exists()
 
 
-def read_responses(paths: Sequence[Path]) -> tuple[list[int], list[bool], list[str]]:
-    """Return the first tokens, the labels and the texts of the responses in these shards, scored or not.
-
-    Raises:
-        InputError: None of their prompts could be run, or a file is damaged.
-    """
-    first_tokens: list[int] = []
-    refused: list[bool] = []
-    responses: list[str] = []
-    failures: list[str] = []
+def read_columns(paths: Sequence[Path], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns such as ``prompts/refused`` of these shards, scored or not, one shard after the other."""
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in names}
     for path in paths:
         with open_shard(current_path(path)) as file:
-            first_tokens += column(file, "prompts/first_token").tolist()
-            refused += column(file, "prompts/refused").tolist()
-            responses += column(file, "prompts/response").tolist()
-            failures += column(file, "failed/why").tolist()
-    if not responses:
+            for name in parts:
+                parts[name].append(column(file, name))
+    return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def check_refusals(refused: np.ndarray, responses: np.ndarray, failures: np.ndarray) -> None:
+    """Raise an ``InputError`` if the model refused none of the prompts, or all: there is nothing to compare.
+
+    Args:
+        refused: Whether each prompt was refused, bool [n_prompts].
+        responses: [n_prompts].
+        failures: Why other prompts could not be run.
+    """
+    if not len(refused):
         raise InputError(f"none of the prompts could be run; the first: {failures[0]}")
-    return first_tokens, refused, responses
-
-
-def check_refusals(refused: Sequence[bool], responses: Sequence[str]) -> None:
-    """Raise an ``InputError`` if the model refused none of the prompts, or all: there is nothing to compare."""
-    n_refused = sum(refused)
+    n_refused = int(refused.sum())
     if 0 < n_refused < len(refused):
         return
     openings = ", ".join(repr(" ".join(response.split()[:6])) for response in responses[:3])

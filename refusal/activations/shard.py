@@ -69,7 +69,9 @@ def open_shard(path: Path, mode: str = "r") -> Iterator[h5py.File]:
         with h5py.File(path, mode) as file:
             yield file
     except FileNotFoundError as error:
-        raise InputError(f"there is no {path}; run the collection again to replace it") from error
+        raise InputError(
+            f"there is no {path}; collect again to replace it, or rebuild everything with force=true"
+        ) from error
     except (OSError, KeyError, RuntimeError) as error:
         cause = str(error).strip().splitlines()[0]
         raise InputError(

@@ -8,6 +8,7 @@ in several processes, and across a fork.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,6 @@ class ActivationStore:
             )
             for shard in self.manifest["shards"]
         ]
-        self._order: np.ndarray | None = None
 
     def prompts(self) -> pd.DataFrame:
         """Return the prompts with their labels, in the study's order, without those that failed.
@@ -77,6 +77,10 @@ class ActivationStore:
         Columns: id, text, category, split, fold, response, index (place in the study), n_tokens, first_token (of
         the response), refused, refusal_score (nats).
         """
+        return self._table.copy()
+
+    @cached_property
+    def _table(self) -> pd.DataFrame:
         import pandas as pd
 
         columns: dict[str, list[np.ndarray]] = {name: [] for name in (*TEXT_COLUMNS, *NUMBER_COLUMNS)}
@@ -85,8 +89,16 @@ class ActivationStore:
                 for name, values in read_prompts(file).items():
                     columns[name].append(values)
         table = pd.DataFrame({name: np.concatenate(parts) for name, parts in columns.items()})
-        self._order = np.argsort(table["index"].to_numpy(), kind="stable")
         return table.iloc[self._order].reset_index(drop=True)
+
+    @cached_property
+    def _order(self) -> np.ndarray:
+        """Where each prompt of the study stands in the shards put one after the other."""
+        index = []
+        for shard in self.shards:
+            with open_shard(shard.path) as file:
+                index.append(column(file, "prompts/index"))
+        return np.argsort(np.concatenate(index), kind="stable")
 
     def writes(self) -> np.ndarray:
         """Return what attention (0) and MLP (1) of every layer add at the last prompt position.
@@ -137,10 +149,4 @@ class ActivationStore:
             return read_values(file, name, rows)
 
     def _in_order(self, parts: list[np.ndarray]) -> np.ndarray:
-        if self._order is None:
-            index = []
-            for shard in self.shards:
-                with open_shard(shard.path) as file:
-                    index.append(column(file, "prompts/index"))
-            self._order = np.argsort(np.concatenate(index), kind="stable")
         return np.concatenate(parts)[self._order]

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from refusal import InputError
-from refusal.activations.plan import ShardPlan, bytes_needed, plan_shards, sample_rows
+from refusal.activations.encoding import DTYPES
+from refusal.activations.plan import CALIBRATION, ShardPlan, bytes_needed, plan_shards, sample_rows
 from refusal.models.chat import INSTRUCTION, TEMPLATE, ChatModel, Encoded
 from refusal.models.sites import Site
 from refusal.progress import warn
@@ -63,6 +64,14 @@ class Study:
             dtype=self.options.dtype,
             writes=self.options.writes,
         )
+
+    def temporary_bytes(self, chat: ChatModel) -> int:
+        """Estimate what it takes beside that, for a while: rows yet to be permuted, logits yet to be scored."""
+        most = max(sum(len(self.positions[i]) for i in shard.prompts) for shard in self.shards)
+        rows = most * len(self.options.sites) * chat.d_model * DTYPES[self.options.dtype].itemsize
+        n_waiting = sum(len(shard.prompts) for shard in self.shards if shard.fold == CALIBRATION)
+        logits = n_waiting * chat.model.config.vocab_size * 4 if self.options.refusal_tokens is None else 0
+        return rows + logits
 
 
 def make_study(chat: ChatModel, prompts: Sequence[Prompt], options: Options) -> Study:
