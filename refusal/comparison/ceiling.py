@@ -44,13 +44,11 @@ def noise_ceiling(
     n_half = n_prompts // 2
     if n_half == 0:
         return None
-    found = []
-    for _ in range(splits):
-        chosen = rng.permuted(np.arange(n_prompts) < n_half)
-        one, other = np.stack([chosen / n_half, ~chosen / (n_prompts - n_half)]) @ importances  # means, [n_features]
-        similarity = measure(one, other, **options)
-        if similarity is not None:
-            found.append(similarity)
+    chosen = rng.permuted(np.tile(np.arange(n_prompts) < n_half, (splits, 1)), axis=1)
+    ones = (chosen / n_half) @ importances  # means, [splits, n_features]
+    others = (~chosen / (n_prompts - n_half)) @ importances
+    similarities = [measure(one, other, **options) for one, other in zip(ones, others, strict=True)]
+    found = [similarity for similarity in similarities if similarity is not None]
     if not found:
         return None
     mean = max(0.0, float(np.mean(found)))

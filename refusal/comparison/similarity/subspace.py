@@ -39,6 +39,12 @@ def similarity(
 def _basis(importances: np.ndarray, directions: np.ndarray, threshold: float) -> np.ndarray:
     """Return an orthonormal basis of a circuit's span, [n_axes, d_model]."""
     chosen = np.flatnonzero(nodes(importances, threshold))
-    weighted = np.abs(importances[chosen])[:, None] * directions[chosen]
-    _, values, axes = np.linalg.svd(weighted, full_matrices=False)
-    return axes[nodes(values, threshold)]
+    weights = np.abs(importances[chosen])
+    weighted = (weights / weights.max(initial=0.0))[:, None] * directions[chosen].astype(float)
+    # Singular vectors from the smaller of the two Gram matrices: a circuit has few nodes, or the model few dimensions.
+    if len(weighted) > weighted.shape[1]:
+        squares, axes = np.linalg.eigh(weighted.T @ weighted)
+        return axes.T[nodes(squares, threshold**2)]
+    squares, mixes = np.linalg.eigh(weighted @ weighted.T)
+    kept = nodes(squares, threshold**2)
+    return (mixes[:, kept] / np.sqrt(squares[kept])).T @ weighted
