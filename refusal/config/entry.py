@@ -38,6 +38,8 @@ def command(task: Task) -> Callable[[], None]:
 
 def run(task: Task, arguments: Sequence[str]) -> int:
     """Run a script's task with these arguments of its command line; return the exit status."""
+    # OpenMP threads that wait sleep: spinning, they cost whole scheduler slices as soon as anything else runs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     code = task.__code__  # type: ignore[attr-defined]
     catalog = Catalog(Path(code.co_filename).resolve().parent / "conf")
     if "--help" in arguments or "-h" in arguments:
