@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
 from refusal.models.sites import parse_site
+from refusal.prompts.prompt import SPLITS
 from refusal.report.blocks import Block, Bullets, Code, Fold, Section, Table, Text, number, share
+from refusal.report.sites import in_words
 from refusal.report.study import Study
 
 MIN_PER_CATEGORY = 20  # a category votes with so many refused and so many complied prompts
 PACKAGES = ("refusal-circuits", "torch", "transformers", "pytorch-lightning", "numpy", "scipy")
-HIGH_FVU, MANY_DEAD = 0.3, 0.1
+HIGH_FVU = 0.3  # of an SAE at the last token: what it leaves out may be what refuses
+MANY_IDLE = 0.5
 
 
 def audit_sections(study: Study, command: str, rebuild: str) -> list[Section]:
@@ -30,10 +33,11 @@ def _data(study: Study) -> list[Block]:
         Text("Split is what the data set calls a prompt, refused what the model did with it: never the same thing."),
         Table(["Split", "Prompts", "Refused", "Share", "Remark"], _by_split(study), words=(4,)),
         Table(
-            ["Category", "Toxic share", "Used", "Refused", "Complied", "Own drop (nats)", "Vote"],
+            ["Category", "Safe, hard, toxic", "Toxic share", "Used", "Refused", "Complied", "Own drop (nats)", "Vote"],
             [_category(study, name) for name in study.comparison["categories"]],
-            "Toxic share: of the data's prompts. Own drop: how far knocking out its own direction lowers the score.",
-            words=(6,),
+            "Safe, hard, toxic: prompts in the data; a third of them, the calibration fold, only chose refusal tokens. "
+            "Used: the others. Own drop: how far knocking out its own direction lowers a category's refusal score.",
+            words=(7,),
         ),
     ]
     warnings = (study.statistics or {}).get("warnings") or []
@@ -47,7 +51,7 @@ def _data(study: Study) -> list[Block]:
 def _by_split(study: Study) -> list[list[str]]:
     """Split x refused, with over-refusal and compliance named."""
     counts, rows = study.comparison.get("refusal_by_split") or {}, []
-    for split in ("safe", "hard", "toxic"):
+    for split in SPLITS:
         row, rate = counts.get(split) or {}, (study.verdict.get("refusal_rate") or {}).get(split)
         refused, total = row.get("refused"), row.get("total")
         rate = refused / total if total else rate
@@ -72,6 +76,7 @@ def _category(study: Study, name: str) -> list[str]:
     toxic = ((study.statistics or {}).get("categories") or {}).get(name) or {}
     return [
         name,
+        ", ".join(str(toxic.get(split, "–")) for split in SPLITS),
         share(toxic.get("toxic_share")),
         *figures,
         number(own),
@@ -92,22 +97,25 @@ def _why_not(counts: Mapping[str, int]) -> str:
 def _saes(study: Study) -> list[Block]:
     if not study.saes:
         return [Text("No SAE of this study was found.")]
-    rows, poor = [], []
+    rows, poor, idle = [], [], []
     for site, (config, heldout) in sorted(study.saes.items(), key=lambda item: parse_site(item[0])):
         everywhere, last = heldout.get("all") or {}, heldout.get("last") or {}
-        if (last.get("fvu") or 0) > HIGH_FVU or (everywhere.get("dead_fraction") or 0) > MANY_DEAD:
-            poor.append(site)
-        figures = [number(everywhere.get("fvu")), number(last.get("fvu")), number(everywhere.get("l0"), 1)]
+        poor += [site] if (last.get("fvu") or 0) > HIGH_FVU else []
+        idle += [site] if (everywhere.get("dead_fraction") or 0) > MANY_IDLE else []
+        figures = [number(everywhere.get("fvu"), 3), number(last.get("fvu"), 3), number(everywhere.get("l0"), 1)]
         rows.append([site, str(config.get("d_sae", "–")), *figures, share(everywhere.get("dead_fraction"))])
     caption = (
-        "On held-out prompts. FVU: fraction of variance unexplained (0 is perfect), at all tokens and at the prompt's "
-        "last, where refusal is read. L0: features active on a token. Dead: features that never were."
+        "On held-out prompts. FVU: fraction of variance unexplained (0 is perfect, 1 no better than the mean), at all "
+        "tokens and at the prompt's last, where refusal is read. L0: features active on a token. Idle: features that "
+        "no held-out token activates."
     )
-    blocks: list[Block] = [Table(["Site", "Features", "FVU", "FVU, last token", "L0", "Dead"], rows, caption)]
+    blocks: list[Block] = [Table(["Site", "Features", "FVU", "FVU, last token", "L0", "Idle"], rows, caption)]
+    if idle:
+        text = f"Over half of the features are idle at {in_words(idle)}: fewer would do; what they compute is unharmed."
+        blocks.insert(0, Text(text))
     if poor:
-        limits = f"FVU at the last token over {HIGH_FVU}, or more than {share(MANY_DEAD)} dead"
-        text = f"Poor at {', '.join(poor)} ({limits}): their circuits deserve less trust."
-        blocks.insert(0, Text(text, warning=True))
+        text = f"Poor reconstruction (FVU over {HIGH_FVU} at the last token) at {in_words(poor)}: "
+        blocks.insert(0, Text(f"{text}the circuits there deserve less trust.", warning=True))
     return blocks
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from refusal.report.heatmaps import Panel
+from refusal.report.panels import Panel
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,11 @@ class Heatmaps:
     png: str
     alt: str
     kind: str = "heatmaps"
+
+    @property
+    def defined(self) -> bool:
+        """Whether any panel has a value to show, and so needs the key of colours."""
+        return any(panel.matrix is not None and panel.matrix.defined() for panel in self.panels)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,7 @@ def number(value: float | None, digits: int = 2) -> str:
 
 def share(value: float | None) -> str:
     """Return a fraction as a percentage, or a dash."""
-    return "–" if value is None else f"{value:.0%}".replace("%", " %")
+    return "–" if value is None else f"{value:.0%}".replace("-0%", "0%").replace("%", " %")
 
 
 def interval(low: float | None, high: float | None) -> str:

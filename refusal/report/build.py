@@ -49,7 +49,7 @@ def build(
     study = read_study(Folders(Path(report), Path(circuits), data_analysis, tuple(saes)))
     pictures = _pictures(study, Path(report) / FIGURES)
     made_by = command or study.verdict.get("command") or study.card.get("command") or _command(study)
-    rebuild = f"python -m refusal.report.build {shlex.quote(str(report))}"
+    rebuild = f"python -m refusal.report.build {shlex.quote(str(_kept(Path(report), Path(circuits))))}"
     sections = [*evidence_sections(study, pictures), *audit_sections(study, made_by, rebuild)]
     for name, content in render(study, sections).items():
         write_atomic(Path(report) / name, content)
@@ -63,6 +63,11 @@ def _pictures(study: Study, folder: Path) -> dict[str, str]:
         save_png(figure, folder / INDEX_PNG)
     paths = draw_heatmaps(study.comparison, folder)
     return dict(zip(("similarity", "separate", "cross"), (path.name for path in paths), strict=False))
+
+
+def _kept(report: Path, circuits: Path) -> Path:
+    """Where the report will lie for good: a study's folder is built under a temporary name beside it."""
+    return report.parent / circuits.name if report.parent.name == "studies" else report
 
 
 def _command(study: Study) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from refusal.circuits.circuit import Circuit
+from refusal.models.sites import parse_site
+from refusal.report.behaviour import behaviour_sections
 from refusal.report.blocks import (
     Block,
     Bullets,
@@ -19,9 +22,10 @@ from refusal.report.blocks import (
     p_value,
     share,
 )
-from refusal.report.heatmaps import HOW_TO_READ_CROSS, cross_panel, separate_panels, similarity_panels
 from refusal.report.index_by_layer import index_figure
 from refusal.report.matrices import read_matrix
+from refusal.report.panels import HOW_TO_READ_CROSS, cross_panel, separate_panels, similarity_panels
+from refusal.report.sites import in_words
 from refusal.report.study import Study
 from refusal.report.style import inline_svg
 from refusal.report.words import agrees, claims, extremes, traps
@@ -32,8 +36,16 @@ READINGS = {
     "window": "One direction a category, from all that the blocks write together",
 }
 TESTS = {
-    "distinguishable": ("Told apart", "Can the categories be told apart? Category labels are permuted among prompts"),
-    "above_chance": ("Above chance", "Is the overlap above chance? Features are permuted among equally active ones"),
+    "distinguishable": (
+        "Told apart",
+        "Can the categories be told apart by the features that refuse? Statistic: mean cosine of two prompts' "
+        "importances within a category minus that between categories; labels are permuted among prompts",
+    ),
+    "above_chance": (
+        "Above chance",
+        "Do categories share more features than chance would have it? Statistic: mean cosine of two categories' "
+        "importances; features are permuted among equally active ones",
+    ),
 }
 INDEX_PNG = "index_by_layer.png"
 LEVEL = 0.05  # of a test
@@ -49,7 +61,8 @@ def evidence_sections(study: Study, pictures: Mapping[str, str]) -> list[Section
     ]
     if study.comparison.get("separate"):
         sections.append(Section("Safe and toxic circuits apart", "separate", _separate(study, pictures)))
-    sections.append(Section("The circuits, and whether they explain the behaviour", "circuits", _circuits(study)))
+    sections.append(Section("The circuits, and how much of the score they carry", "circuits", _circuits(study)))
+    sections += behaviour_sections(study.comparison)
     sections.append(Section("Traps this study could have stepped into", "traps", [Bullets(traps(study))]))
     rows = [list(claim) for claim in claims(study)]
     position = Table(["Published claim", "Index it predicts", "This study"], rows, words=(1, 2))
@@ -65,8 +78,9 @@ def _layers(study: Study) -> list[Block]:
     alt = f"Index by starting layer; chosen start {start}; layers 0 to {last} have a vote"
     text = (
         "Knocking out a category's direction from layer N on lowers the refusal score of its own prompts (below) and "
-        "of the other categories' prompts; the ratio of the two is the index (above). The latest N that keeps half of "
-        "the best own-category drop is chosen, by the drop and never by the index."
+        "of the other categories' prompts; the second fall divided by the first is the index (above). The latest N "
+        "that keeps half of the best own fall is chosen, by the fall and never by the index. The last fifth of the "
+        "layers has no vote: all refusals begin with the same words there, so that they look shared in every model."
     )
     return [Text(text), Picture(inline_svg(figure, alt), INDEX_PNG, alt)]
 
@@ -103,11 +117,22 @@ def _by_site(study: Study) -> Table:
             raw, corrected = (read_matrix(measure, study.comparison, key) for key in ("matrix", "corrected"))
             means = [number(matrix.mean_off_diagonal()) if matrix else "–" for matrix in (raw, corrected)]
             cells.append(" / ".join(means))
-        vote = "votes" if site["votes"] else "biased towards modular" if site["biased"] else "no vote"
-        rows.append([site["site"], vote, *cells])
+        rows.append([site["site"], _role(study, site), *cells])
     caption = "Mean over pairs of categories: raw / divided by the noise ceiling."
-    headers = ["Site", "Counts", *(name.replace("_", " ").replace("jaccard", "Jaccard") for name in names)]
+    headers = ["Site", "Role", *(name.replace("_", " ").replace("jaccard", "Jaccard") for name in names)]
     return Table(headers, rows, caption, words=(1,))
+
+
+def _role(study: Study, site: Mapping[str, Any]) -> str:
+    """What a site's similarity is worth to the question."""
+    if site["site"] in _counted(study):
+        return "compared"
+    if site["biased"]:
+        return "biased towards modular"
+    start = study.direct.get("start")
+    if site["votes"] and start is not None and parse_site(site["site"]).layer < start:
+        return "before the decision"
+    return "not compared" if site["votes"] else "no vote"
 
 
 def _readings(study: Study) -> list[Block]:
@@ -142,9 +167,9 @@ def _tests(study: Study) -> list[Block]:
         p = test.get("p")
         answer = "–" if p is None else "yes" if p < LEVEL else "not shown"
         rows.append([title, answer, p_value(p), number(test.get("statistic")), _pairs(test)])
-    table = Table(["Test", f"At {share(LEVEL)}", "p", "Statistic", "Pairs, adjusted"], rows, words=(1,))
+    table = Table(["Test", f"At {share(LEVEL)}", "p value", "Statistic", "Pairs that pass"], rows, words=(1,))
     both = "Both can be yes: categories may be told apart and still share most of their mechanism."
-    note = Text(f"{both} Pairs are counted after Benjamini and Hochberg's adjustment.")
+    note = Text(f"{both} Pairs pass at {share(LEVEL)} after Benjamini and Hochberg's adjustment.")
     return [table, Bullets([(title, f"{question}.") for title, question in TESTS.values()]), note]
 
 
@@ -160,10 +185,16 @@ def _pairs(test: Mapping[str, Any]) -> str:
 def _separate(study: Study, pictures: Mapping[str, str]) -> list[Block]:
     within = separate_panels(study.comparison)
     cross = cross_panel(study.comparison)
+    text = (
+        "One circuit from a category's safe prompts and one from its toxic ones, both against a model in which nothing "
+        "is active, so that the two can be compared; what every prompt uses is in both."
+    )
+    how = [Text(" ".join(HOW_TO_READ_CROSS))] if cross.matrix and cross.matrix.defined() else []
     return [
+        Text(text),
         Heatmaps(within, pictures["separate"], "Similarity within the safe and within the toxic circuits"),
         Heatmaps([cross], pictures["cross"], "Safe circuits against toxic circuits"),
-        Text(" ".join(HOW_TO_READ_CROSS)),
+        *how,
     ]
 
 
@@ -171,24 +202,36 @@ def _circuits(study: Study) -> list[Block]:
     evaluation = study.comparison.get("evaluation") or []
     if not study.circuits and not evaluation:
         return [Text("This study has no circuits: they need trained SAEs.")]
-    strongest = {circuit.category: circuit for circuit in study.circuits if circuit.side == "all"}
-    rows = []
+    circuits = {circuit.category: circuit for circuit in study.circuits if circuit.side == "all"}
+    counted, rows = _counted(study), []
     for row in evaluation:
-        circuit = strongest.get(row["category"])
-        nodes = sorted(circuit.nodes, key=lambda node: -abs(node.importance))[:3] if circuit else []
-        top = ", ".join(f"{node.site}/{'error' if node.feature < 0 else node.feature}" for node in nodes)
         figures = [number(row[key]) for key in ("faithfulness", "faithfulness_all_errors", "completeness")]
-        rows.append([row["category"], str(row["n_nodes"]), str(row["n_edges"]), *figures, top or "–"])
-    headers = ["Category", "Nodes", "Edges", "Faithfulness", "All errors kept", "Completeness", "Strongest nodes"]
+        top = _strongest(circuits.get(row["category"]), counted)
+        rows.append([row["category"], str(row["n_nodes"]), str(row["n_edges"]), *figures, top])
+    headers = ["Category", "Nodes", "Edges", "Faithfulness", "With all errors", "Completeness", "Strongest features"]
     text = (
         "Faithfulness: the share of the refusal score that the circuit alone keeps (1: all of it). Completeness: the "
-        "share left when the circuit is removed (0: nothing). On held-out prompts; a dash: the effect is too small."
+        "share left when the circuit is removed (0: nothing). On held-out prompts; a dash: the effect is too small. "
+        "With all errors: faithfulness when what the SAEs leave out is kept as well."
     )
-    blocks: list[Block] = [Text(text), Table(headers, rows)]
+    caption = f"Strongest features: as site/feature, among the {in_words(counted)}, by importance."
+    blocks: list[Block] = [Text(text), Table(headers, rows, caption if counted else "", words=(6,))]
     agreement = study.comparison.get("agreement") or []
     if agreement:
         blocks.append(Fold("Does the fast attribution agree with the exact one?", [_agreement(agreement)]))
     return blocks
+
+
+def _counted(study: Study) -> list[str]:
+    """The sites that the comparison of circuits is about: those of the combined measures."""
+    return list((study.comparison.get("combined") or {}).get("sites") or [])
+
+
+def _strongest(circuit: Circuit | None, sites: Sequence[str]) -> str:
+    """The three strongest features of a circuit at these sites."""
+    nodes = [node for node in circuit.nodes if node.site in sites and node.feature >= 0] if circuit else []
+    nodes = sorted(nodes, key=lambda node: -abs(node.importance))[:3]
+    return ", ".join(f"{node.site}/{node.feature}" for node in nodes) or "–"
 
 
 def _agreement(agreement: list[Mapping[str, Any]]) -> Table:
@@ -198,6 +241,9 @@ def _agreement(agreement: list[Mapping[str, Any]]) -> Table:
         total, whole = row["total"], row["sum"]
         ratio = share(whole / total) if total and whole is not None else "–"
         rows.append([row["site"], row["method"], number(row["spearman"]), number(whole), number(total), ratio])
-    return Table(
-        ["Site", "Method", "Spearman with exact", "Sum (nats)", "Total (nats)", "Sum / total"], rows, words=(1,)
+    caption = (
+        "On a sample of prompts. Sum: of the attributions to a site's features and error. Total: measured when all of "
+        "them are set to the baseline. Far from 100 %, the score is not linear in them: trust ranks, not sizes."
     )
+    headers = ["Site", "Method", "Spearman with exact", "Sum (nats)", "Total (nats)", "Sum / total"]
+    return Table(headers, rows, caption, words=(1,))

@@ -8,14 +8,23 @@ is fixed to [0, 1]; grey is undefined.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
+from textwrap import fill, wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from refusal.artifacts import clean_name
-from refusal.report.matrices import Matrix, cell_text, read_matrix, short, study_order
+from refusal.report.matrices import cell_text, short
+from refusal.report.panels import (
+    HOW_TO_READ_CROSS,
+    HOW_TO_READ_TRANSFER,
+    Panel,
+    cross_panel,
+    separate_panels,
+    similarity_panels,
+)
 from refusal.report.style import INK, MUTED, UNDEFINED, colour_of, ink_on, save_png, scale, styled
 
 if TYPE_CHECKING:
@@ -23,43 +32,25 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 EDGE, HEAD, GAP = 0.15, 0.85, 0.16  # inches: around everything, above the cells, before the ceiling
+EMPTY = 3.9  # inches: the width of a panel that has only a sentence to show
+LINE_HEIGHT, LETTER, TITLE_LETTER = 0.19, 0.065, 0.1  # inches: a note's line, a letter in it, a letter in the title
 NO_VOTE = "* has no vote: too few of its prompts were refused or complied with"
-HOW_TO_READ_CROSS = (
-    "How to read it: the framed diagonal compares safe and toxic prompts of one category.",
-    "Over 0.7, refusal uses the features of safe prompts; under 0.3, it has its own.",
-)
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One matrix of a figure and the words around it."""
-
-    title: str
-    subtitle: str
-    across: str
-    down: str
-    matrix: Matrix | None
-    marks: Mapping[str, str] = field(default_factory=dict)
-    frame_diagonal: bool = False
-
-    @property
-    def caption(self) -> str:
-        """The subtitle and what rows and columns are, where there are no axes to say it."""
-        axes = f"row: {self.down}, column: {self.across}" if self.across else ""
-        return "; ".join(filter(None, [self.subtitle, axes]))
 
 
 @dataclass(frozen=True)
 class Place:
-    """The measures of a figure in inches: a cell's side, the room for names on the left, the foot under the cells."""
+    """The measures of a figure in inches: a cell's side, the room for names at the left, all cells' side, the foot."""
 
     cell: float
     names: float
+    side: float
     foot: float
 
     def width(self, panel: Panel) -> float:
         """Return the width that a panel takes, with its names, its ceiling and the gap after it."""
         assert panel.matrix is not None
+        if not panel.matrix.defined():
+            return EMPTY
         return self.names + self.cell * len(panel.matrix.labels) + (GAP + self.cell) * bool(panel.matrix.ceiling) + EDGE
 
 
@@ -74,45 +65,11 @@ def draw_heatmaps(comparison: Mapping[str, Any], folder: Path) -> list[Path]:
     return written
 
 
-def similarity_panels(comparison: Mapping[str, Any]) -> list[Panel]:
-    """Return cosine similarity of the circuits (all chosen sites together), then the causal transfer matrix."""
-    combined = comparison.get("combined") or {}
-    direct = (comparison.get("transfer") or {}).get("direct") or {}
-    cosine = _matrix((combined.get("measures") or {}).get("cosine"), comparison)
-    sites = short(", ".join(combined.get("sites") or []), 44)
-    marks = _marks(comparison)
-    start = "" if direct.get("start") is None else f"knock-out from layer {direct['start']} on"
-    return [
-        Panel("Circuits: cosine of importances", f"at {sites}" if sites else "", "", "", cosine, marks),
-        Panel("Causal transfer", start, "refusal tested on", "knocked out", _matrix(direct, comparison), marks),
-    ]
-
-
-def separate_panels(comparison: Mapping[str, Any]) -> list[Panel]:
-    """Return cosine similarity within the safe circuits, then within the toxic ones."""
-    sides = {side: comparison["separate"][f"within_{side}"] for side in ("safe", "toxic")}
-    return [
-        Panel(f"Within {side}", _p_value(within), "", "", _matrix(within, comparison), _marks(comparison))
-        for side, within in sides.items()
-    ]
-
-
-def cross_panel(comparison: Mapping[str, Any]) -> Panel:
-    """Return cosine similarity of each safe circuit (row) with each toxic circuit (column)."""
-    cross = comparison["separate"]["cross"]
-    matrix = _matrix(cross, comparison)
-    facts = [f"mean of the diagonal {cell_text(matrix.mean_diagonal() if matrix else None)}", _p_value(cross)]
-    across, down = "circuit of toxic prompts", "circuit of safe prompts"
-    return Panel(
-        "Safe against toxic, cosine", ", ".join(filter(None, facts)), across, down, matrix, _marks(comparison), True
-    )
-
-
 def similarity_heatmap(comparison: Mapping[str, Any]) -> Figure:
     """Draw the circuits' similarity beside causal transfer."""
-    return _figure(
-        f"{short(comparison['model'], 40)}: do the categories refuse by the same means?", similarity_panels(comparison)
-    )
+    title = f"{short(comparison['model'], 40)}: do the categories refuse by the same means?"
+    panels = similarity_panels(comparison)
+    return _figure(title, panels, HOW_TO_READ_TRANSFER if panels[1].matrix else ())
 
 
 def separate_heatmap(comparison: Mapping[str, Any]) -> Figure:
@@ -127,36 +84,27 @@ def cross_heatmap(comparison: Mapping[str, Any]) -> Figure:
     return _figure(title, [cross_panel(comparison)], HOW_TO_READ_CROSS)
 
 
-def _matrix(measure: Mapping[str, Any] | None, comparison: Mapping[str, Any]) -> Matrix | None:
-    """A matrix in the study's one order of categories."""
-    matrix = read_matrix(measure, comparison)
-    return matrix.ordered(study_order(comparison)) if matrix else None
-
-
-def _marks(comparison: Mapping[str, Any]) -> dict[str, str]:
-    """The mark of each category that has no vote."""
-    return {name: " *" for name in comparison["categories"] if name not in comparison["voting"]}
-
-
-def _p_value(test: Mapping[str, Any]) -> str:
-    """The words for a permutation test, empty where none was made."""
-    return "" if test.get("p") is None else f"permutation test p = {test['p']:.2g}"
-
-
 def _figure(title: str, panels: Sequence[Panel], how_to_read: Sequence[str] = ()) -> Figure:
     """Place the panels side by side, in inches: cells and text keep their size for 2 and for 10 categories."""
     from matplotlib.figure import Figure
 
     shown = [panel for panel in panels if panel.matrix]
-    notes = [*how_to_read, *(f"{panel.title}: not in this study." for panel in panels if not panel.matrix)]
-    notes += [NO_VOTE] if any(panel.marks for panel in shown) else []
-    names = [short(name) for panel in shown if panel.matrix for name in panel.matrix.labels]
-    n = max((len(panel.matrix.labels) for panel in shown if panel.matrix), default=2)
+    defined = [panel.matrix for panel in shown if panel.matrix and panel.matrix.defined()]
+    names = [short(name) for matrix in defined for name in matrix.labels]
+    n = max((len(matrix.labels) for matrix in defined), default=1)
     cell = min(max(4.4 / n, 0.44), 0.8)
     longest = max([len("noise ceiling"), *map(len, names)])
-    place = Place(cell, names=0.42 + 0.075 * longest, foot=0.4 + 0.06 * longest + 0.19 * len(notes))
+    place = Place(cell, names=0.42 + 0.075 * longest, side=cell * n, foot=0.0)
     widths = [place.width(panel) for panel in shown]
-    size = (max(EDGE + sum(widths) + 0.95, 5.6), HEAD + cell * n + place.foot)
+    width = max(EDGE + sum(widths) + 0.95, 2 * EDGE + TITLE_LETTER * len(title))
+    notes = [
+        *(how_to_read if defined else ()),
+        *(f"{panel.title}: not in this study." for panel in panels if not panel.matrix),
+    ]
+    notes += [NO_VOTE] if any(panel.marks for panel in shown) else []
+    lines = [line for note in notes for line in wrap(note, int((width - 2 * EDGE) / LETTER))]
+    place = replace(place, foot=(0.4 + 0.06 * longest if defined else EDGE) + LINE_HEIGHT * len(lines))
+    size = (width, HEAD + place.side + place.foot)
     with styled():
         figure = Figure(figsize=size)
         figure.text(EDGE / size[0], 1 - 0.12 / size[1], title, ha="left", va="top", size=11.5, weight="bold")
@@ -164,9 +112,9 @@ def _figure(title: str, panels: Sequence[Panel], how_to_read: Sequence[str] = ()
         for panel, taken in zip(shown, widths, strict=True):
             _draw(figure, panel, left, place)
             left += taken
-        if shown:
-            _colour_bar(figure, left + 0.05, place.foot, cell * n)
-        figure.text(EDGE / size[0], EDGE / size[1], "\n".join(notes), ha="left", va="bottom", size=8.5, linespacing=1.4)
+        if defined:
+            _colour_bar(figure, left + 0.05, place.foot, place.side)
+        figure.text(EDGE / size[0], EDGE / size[1], "\n".join(lines), ha="left", va="bottom", size=8.5, linespacing=1.4)
     return figure
 
 
@@ -177,8 +125,15 @@ def _draw(figure: Figure, panel: Panel, left: float, place: Place) -> None:
     assert panel.matrix is not None
     matrix = panel.matrix
     n, names = len(matrix.labels), [short(name) + panel.marks.get(name, "") for name in matrix.labels]
-    side = n * place.cell
-    axes = _axes(figure, left + place.names, place.foot, side, side)
+    side, top = n * place.cell, place.foot + place.side
+    width, height = figure.get_size_inches()
+    x = (left + 0.02) / width
+    figure.text(x, (top + 0.28) / height, panel.title, weight="bold", size=10)
+    figure.text(x, (top + 0.1) / height, panel.subtitle, color=MUTED, size=8.5)
+    if not matrix.defined():
+        figure.text(x, (top + 0.18) / height, fill(panel.if_empty, 48), va="top", size=9, linespacing=1.5)
+        return
+    axes = _axes(figure, left + place.names, top - side, side, side)
     _cells(axes, matrix.values)
     axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", size=8.5)
     axes.set_yticks(range(n), names, size=8.5)
@@ -187,12 +142,8 @@ def _draw(figure: Figure, panel: Panel, left: float, place: Place) -> None:
     if panel.frame_diagonal:
         for i in range(n):
             axes.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=1.4, zorder=4))
-    width, height = figure.get_size_inches()
-    x, y = (left + 0.02) / width, place.foot + side
-    figure.text(x, (y + 0.28) / height, panel.title, weight="bold", size=10)
-    figure.text(x, (y + 0.1) / height, panel.subtitle, color=MUTED, size=8.5)
     if matrix.ceiling:
-        column = _axes(figure, left + place.names + side + GAP, place.foot, place.cell, side)
+        column = _axes(figure, left + place.names + side + GAP, top - side, place.cell, side)
         _cells(column, [[value] for value in matrix.ceiling])
         column.set_xticks([0], ["noise ceiling"], rotation=45, ha="right", rotation_mode="anchor", size=8.5)
         column.set_yticks([])

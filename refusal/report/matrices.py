@@ -37,8 +37,8 @@ class Matrix:
         return float(np.mean(found)) if found else None  # type: ignore[arg-type]
 
     def defined(self) -> bool:
-        """Say whether any value of two different categories is there to be looked at."""
-        return self.mean_off_diagonal() is not None
+        """Say whether there is a single value to show."""
+        return any(value is not None for row in self.values for value in row)
 
 
 def read_matrix(measure: Mapping[str, Any] | None, comparison: Mapping[str, Any], key: str = "matrix") -> Matrix | None:

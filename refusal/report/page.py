@@ -82,26 +82,29 @@ def tiles(study: Study) -> list[tuple[str, str, str]]:
     """Return the key figures: (name, value, what it means)."""
     verdict = study.verdict
     rates, controls = verdict.get("refusal_rate") or {}, verdict.get("controls") or {}
-    checks = f"random directions {share(controls.get('random_share'))}, KL {number(controls.get('kl_complied'))} nats"
-    return [
-        (
-            "Index",
-            number(verdict.get("index")),
-            _meaning_of_index(verdict),
-        ),
-        ("Explained share", share(verdict.get("explained_share")), f"of refusal; {checks}"),
-        (
-            "Effective circuits",
-            number(verdict.get("effective_circuits"), 1),
-            f"in {len(verdict['votes'])} categories with a vote",
-        ),
-        (
-            "Toxic refused",
-            share(rates.get("toxic")),
-            f"hard {share(rates.get('hard'))}, safe {share(rates.get('safe'))}",
-        ),
-        ("Score AUC", number(verdict.get("score_auc")), "refused against complied"),
+    explained = (
+        f"of refusal by the knock-out; random directions {share(controls.get('random_share'))}, "
+        f"change to complied prompts {number(controls.get('kl_complied'))} nats (KL)"
+    )
+    found = [
+        ("Index", number(verdict.get("index")), _meaning_of_index(verdict)),
+        ("Explained share", share(verdict.get("explained_share")), explained),
+        ("Effective circuits", number(verdict.get("effective_circuits"), 1), _meaning_of_circuits(verdict)),
     ]
+    if verdict.get("late_share") is not None:
+        found.append(("Late share", share(verdict["late_share"]), "of the effect passes through layers without a vote"))
+    others = f"hard {share(rates.get('hard'))}, safe {share(rates.get('safe'))}"
+    found.append(("Toxic refused", share(rates.get("toxic")), others))
+    found.append(("Score AUC", number(verdict.get("score_auc")), "the score tells refused from complied; 1: always"))
+    return found
+
+
+def _meaning_of_circuits(verdict: Mapping[str, Any]) -> str:
+    """In how many categories, and which part of the effect all of them or only one of them uses."""
+    votes = f"in {len(verdict['votes'])} categories with a vote"
+    if verdict.get("core") is None or verdict.get("tail") is None:
+        return votes
+    return f"{votes}; all share {share(verdict['core'])}, {share(verdict['tail'])} is of one alone"
 
 
 def _meaning_of_index(verdict: Mapping[str, Any]) -> str:

@@ -59,10 +59,10 @@ def find(folder: Path) -> Folders:
 
 
 def _saes_of(home: Path, circuits: Path) -> tuple[Path, ...]:
-    """The SAE folders whose fingerprint stands in the circuits' card."""
-    card = (circuits / CARD).read_text(encoding="utf-8") if (circuits / CARD).is_file() else ""
-    folders = sorted((home / "saes").glob("*/*-*/cfg.json"))
-    return tuple(cfg.parent for cfg in folders if cfg.parent.name.rsplit("-", 1)[-1] in card)
+    """The SAE folders that the circuits' card names, by site; those that are there."""
+    card = read_json(circuits / CARD) if (circuits / CARD).is_file() else {}
+    folders = [home / "saes" / site / name for site, name in (card.get("saes") or {}).items()]
+    return tuple(folder for folder in folders if (folder / "cfg.json").is_file())
 
 
 def read_study(folders: Folders) -> Study:

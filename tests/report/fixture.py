@@ -47,7 +47,7 @@ def write_case(folder: Path, case: str) -> Path:
         study / "card.json",
         {
             "fingerprint": FINGERPRINT,
-            "saes": ["aaaabbbbcccc"],
+            "saes": {site["site"]: "topk-aaaabbbbcccc" for site in comparison["sites"]},
             "versions": {"torch": "2.9.1", "refusal-circuits": "0.1.0"},
         },
     )
@@ -132,7 +132,9 @@ def _one_site(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]
 
 def _bare(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
     verdict, comparison = _noisy(rng)
-    comparison.update(model="bare", sites=[], combined=None, separate=None, tests=None, agreement=[], evaluation=[])
+    comparison.update(
+        model="bare", sites=[], combined=None, separate=None, tests=None, agreement=[], evaluation=[], behaviour=[]
+    )
     comparison["transfer"].update(circuit=None)
     comparison["transfer"]["direct"]["start"] = None
     for step in comparison["transfer"]["by_start"]:

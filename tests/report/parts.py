@@ -96,12 +96,40 @@ def whole_comparison(
         "separate": None,
         "agreement": [{"site": s["site"], "method": "atp", "spearman": 0.97, "sum": 8.7, "total": 9.0} for s in sites],
         "evaluation": evaluation,
+        "behaviour": [row for name in categories for row in interventions(name)],
         "refusal_by_split": {
             "safe": {"refused": 3, "total": 200},
             "hard": {"refused": 62, "total": 200},
             "toxic": {"refused": 190, "total": 200},
         },
     }
+
+
+def interventions(category: str) -> list[dict[str, Any]]:
+    """What each intervention does to the prompts of one category."""
+    found = {
+        "refused": {
+            "none": (1.0, 5.2),
+            "circuit removed": (0.0, -6.1),
+            "random features removed": (0.95, 5.0),
+            "errors removed": (0.8, 3.1),
+            "difference in means removed": (0.05, -5.8),
+        },
+        "complied": {"none": (0.0, -6.4), "circuit switched on": (0.9, 4.9)},
+    }
+    return [
+        {
+            "category": category,
+            "side": "all",
+            "intervention": intervention,
+            "prompts": prompts,
+            "n_prompts": 15,
+            "refusal_rate": rate,
+            "score": score,
+        }
+        for prompts, done in found.items()
+        for intervention, (rate, score) in done.items()
+    ]
 
 
 def _pairs(categories: list[str]) -> Rows:
@@ -124,6 +152,9 @@ def whole_verdict(
         "ci_high": high,
         "layer": comparison["transfer"]["direct"]["start"],
         "explained_share": 0.96,
+        "late_share": 0.01,
+        "core": 0.48,
+        "tail": 0.47,
         "controls": {"random_share": 0.01, "kl_complied": 0.004},
         "readings": {"direct": reading, "circuit": {**reading}, "window": {**reading}},
         "groups": [comparison["categories"]],

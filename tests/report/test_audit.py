@@ -34,7 +34,7 @@ def test_rates_alone_are_shown_where_there_are_no_counts(studies: dict[str, Stud
 
 def test_who_has_no_vote_and_why(studies: dict[str, Study]):
     rows = {row[0]: row for row in tables(studies["noisy"], "data")[1].rows}
-    assert rows["fraud"][1:] == ["25 %", "40", "36", "4", "0.90", "no: only 4 complied"]
+    assert rows["fraud"][1:] == ["40, 20, 20", "25 %", "40", "36", "4", "0.90", "no: only 4 complied"]
     assert rows["spam"][-1] == "yes"
 
 
@@ -43,7 +43,7 @@ def test_drops_over_the_voting_categories_only(studies: dict[str, Study]):
     transfer = study.comparison["transfer"]
     direct: dict[str, Any] = {**transfer["direct"], "drops": [[1.0, 0, 0], [0, 2.0, 0], [0, 0, 3.0]]}
     changed = replace(study, comparison={**study.comparison, "transfer": {**transfer, "direct": direct}})
-    own = {row[0]: row[5] for row in tables(changed, "data")[1].rows}
+    own = {row[0]: row[6] for row in tables(changed, "data")[1].rows}
     assert own["fraud"] == "–"
     assert own["spam"] == "3.00"
 
@@ -51,12 +51,14 @@ def test_drops_over_the_voting_categories_only(studies: dict[str, Study]):
 def test_poor_saes_are_named_in_the_order_of_the_flow(studies: dict[str, Study]):
     good = {"all": {"fvu": 0.1, "l0": 8, "dead_fraction": 0.0}, "last": {"fvu": 0.1}}
     bad = {"all": {"fvu": 0.1, "l0": 8, "dead_fraction": 0.0}, "last": {"fvu": 0.5}}
-    dying = {"all": {"fvu": 0.1, "l0": 8, "dead_fraction": 0.4}, "last": {"fvu": 0.1}}
+    dying = {"all": {"fvu": 0.1, "l0": 8, "dead_fraction": 0.6}, "last": {"fvu": 0.1}}
     figures = {"residuals_2": bad, "mlp_10": good, "attention_2": dying, "mlp_9": {}}
     study = replace(studies["one_site"], saes={site: ({"d_sae": 64}, heldout) for site, heldout in figures.items()})
-    warning, table = blocks(study, "saes")
+    warning, note, table = blocks(study, "saes")
     assert isinstance(warning, Text)
-    assert warning.text.startswith("Poor at attention_2, residuals_2 (")
+    assert "at residual stream of layer 2: the circuits there deserve less trust" in warning.text
+    assert isinstance(note, Text)
+    assert "idle at attention writes of layer 2" in note.text
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["attention_2", "residuals_2", "mlp_9", "mlp_10"]
     assert table.rows[2] == ["mlp_9", "64", "–", "–", "–", "–"]

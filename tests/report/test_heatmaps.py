@@ -88,7 +88,7 @@ def test_a_study_without_circuits_says_so(comparison: Comparisons):
 
 
 def test_separate_and_cross_heatmaps_say_their_p_and_how_to_read_them(comparison: Comparisons):
-    assert {"Within safe", "Within toxic", "permutation test p = 0.41"} <= set(
+    assert {"Circuits of safe prompts", "Circuits of toxic prompts", "overlap above chance: p = 0.41"} <= set(
         texts(separate_heatmap(comparison["planted"]))
     )
     cross = cross_heatmap(comparison["planted"])
@@ -96,6 +96,18 @@ def test_separate_and_cross_heatmaps_say_their_p_and_how_to_read_them(comparison
     assert axes.get_ylabel() == "circuit of safe prompts"
     assert len(axes.patches) == 10  # the framed diagonal
     assert any("Over 0.7" in text and "under 0.3" in text for text in texts(cross))
+
+
+def test_where_safe_prompts_have_no_circuit_a_sentence_says_so(comparison: Comparisons):
+    study = comparison["planted"]
+    nothing = [[None] * 10 for _ in range(10)]
+    study["separate"]["within_safe"] = {"matrix": nothing, "ceiling": [None] * 10, "p": None}
+    study["separate"]["cross"] = {"matrix": nothing, "p": None}
+    separate, cross = separate_heatmap(study), cross_heatmap(study)
+    assert len(matrices(separate)) == 2  # the toxic side and its ceiling
+    assert matrices(cross) == []
+    for figure in (separate, cross):
+        assert "No category has a circuit on safe prompts" in " ".join(" ".join(texts(figure)).split())
 
 
 def test_the_files_are_named_by_the_model(comparison: Comparisons, tmp_path: Path):

@@ -1,0 +1,66 @@
+"""What circuits do to refusals: taken out of refused prompts, put into complied ones, beside what to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from refusal.report.blocks import Block, Fold, Section, Table, Text, number, share
+
+NAMES = {"none": "nothing changed"}
+HOW_TO_READ = (
+    "Read the lines against each other: on refused prompts, taking a category's circuit out should stop refusals as "
+    "the difference in means does (Arditi et al., 2024), and taking out as many random features should not; on "
+    "complied prompts, switching the circuit on should make the model refuse."
+)
+
+
+def behaviour_sections(comparison: Mapping[str, Any]) -> list[Section]:
+    """Return the section, none where the study did not intervene.
+
+    Args:
+        comparison: Its ``behaviour`` has one row for a category and an intervention: ``category``, ``intervention``,
+            ``prompts`` (``refused`` or ``complied``: what the unchanged model did), ``n_prompts``, ``refusal_rate`` and
+            ``score`` (mean refusal score, nats).
+    """
+    rows = comparison.get("behaviour") or []
+    if not rows:
+        return []
+    kinds = list(dict.fromkeys((row["prompts"], row["intervention"]) for row in rows))
+    of_kind = {kind: [row for row in rows if (row["prompts"], row["intervention"]) == kind] for kind in kinds}
+    caption = (
+        "Means over categories, on held-out prompts. Refused: share of prompts whose most likely first token is a "
+        "refusal token. Score: mean refusal score. Errors: what the SAEs leave out."
+    )
+    lines = [_line(kind, of_kind[kind]) for kind in kinds]
+    headers = ["Prompts", "Intervention", "Prompts, in all", "Refused", "Score (nats)"]
+    blocks: list[Block] = [
+        Text(HOW_TO_READ),
+        Table(headers, lines, caption, words=(1,)),
+        Fold("Each category", [_by_category(kinds, rows)]),
+    ]
+    return [Section("What the circuits do to refusals", "behaviour", blocks)]
+
+
+def _line(kind: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One intervention: means over categories, each category with equal weight."""
+    prompts, intervention = kind
+    rate, score = (fmean(row[key] for row in rows) for key in ("refusal_rate", "score"))
+    n_prompts = sum(row["n_prompts"] for row in rows)
+    return [prompts, NAMES.get(intervention, intervention), str(n_prompts), share(rate), number(score, 1)]
+
+
+def _by_category(kinds: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a category, a column an intervention: refusal rate, and the score in brackets."""
+    found = {(row["category"], row["prompts"], row["intervention"]): row for row in rows}
+    headers = ["Category", *(f"{prompts}: {NAMES.get(name, name)}" for prompts, name in kinds)]
+    lines = []
+    for category in dict.fromkeys(row["category"] for row in rows):
+        cells = [found.get((category, *kind)) for kind in kinds]
+        lines.append([category, *("–" if cell is None else _cell(cell) for cell in cells)])
+    return Table(headers, lines, "Share of prompts refused, and in brackets the mean refusal score in nats.")
+
+
+def _cell(row: Mapping[str, Any]) -> str:
+    return f"{share(row['refusal_rate'])} ({number(row['score'], 1)})"
