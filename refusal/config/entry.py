@@ -85,6 +85,8 @@ def _run_hydra(task: Task, name: str, arguments: Sequence[str], catalog: Catalog
             main(_job(task))()
         except (HydraException, OmegaConfBaseException) as error:
             failures = [explain(error, catalog, name)]
+        except OSError as error:  # of the run's folder; those of a job stay in its outcome
+            failures = [f"cannot write {error.filename or 'the folder of the run'}: {error.strerror or error}"]
         except Exception as error:  # noqa: BLE001  reported in full, here and in the last line
             traceback.print_exception(error)
             failures = [one_line(error)]

@@ -105,3 +105,15 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_which(run: Runner, pipeline
     ]
     table = [line.split() for line in result.out.splitlines() if "residuals_2" in line and "fvu" not in line]
     assert ["2", "residuals_2", "8", "residuals_2", "0.1", "0.9", "8", "0"] in table
+
+
+@pytest.mark.parametrize("multirun", [[], ["-m"]])
+def test_a_folder_that_cannot_be_written_is_one_line(
+    multirun: list[str], run: Runner, pipeline: Pretended, tmp_path: Path
+) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    result = run("train", *multirun, "output_dir=taken")
+    assert result.status == 1
+    assert result.error.startswith("error: cannot write ")
+    assert "taken" in result.error
+    assert not pipeline.calls

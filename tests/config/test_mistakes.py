@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from hydra.errors import HydraException
 
-from tests.commands import Pretended, Runner
+from refusal.config.catalog import Catalog
+from refusal.config.mistakes import explain
+from tests.commands import ROOT, Pretended, Runner
 
 MISTAKES = [
     (["model=plnted"], "model has no choice 'plnted': did you mean planted?"),
@@ -44,6 +47,16 @@ def test_a_mistake_is_one_line_that_says_what_is_right(
     assert result.status == 1
     assert result.error.startswith(f"error: {message}")
     assert not pipeline.calls
+
+
+def test_a_launcher_that_is_not_installed_says_how_to_install_it() -> None:
+    error = HydraException("In 'launcher/slurm': Could not find 'hydra/launcher/slurm'\n\nAvailable options: basic")
+    line = explain(error, Catalog(ROOT / "conf"), "train")
+    assert line == "launcher=slurm is not installed: pip install -e '.[launchers]'"
+
+
+def test_another_error_of_hydra_is_one_line_too() -> None:
+    assert explain(HydraException("one\n  two\none"), Catalog(ROOT / "conf"), "train") == "one two"
 
 
 def test_flags_may_stand_anywhere(run: Runner, pipeline: Pretended) -> None:
