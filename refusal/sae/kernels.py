@@ -31,13 +31,15 @@ def largest(x: Tensor, k: int) -> Tensor:
 
     Of many columns, the k largest lie in the k blocks with the largest maxima; so most columns are only read once.
     """
-    n = x.shape[1]
-    if n < BLOCKS_PAY_FROM * k or n % BLOCK_COLUMNS:
+    batch, n = x.shape
+    if n < BLOCKS_PAY_FROM * k:
         return x.topk(k, dim=1, sorted=False).indices
     n_blocks = n // BLOCK_COLUMNS  # block i holds the columns i, i + n_blocks, i + 2 n_blocks, ...
-    blocks = x.reshape(-1, BLOCK_COLUMNS, n_blocks).amax(1).topk(k, dim=1, sorted=False).indices
-    starts = torch.arange(0, n, n_blocks, device=x.device)
-    columns = (blocks[:, None] + starts[:, None]).flatten(1)  # [batch, BLOCK_COLUMNS * k]
+    in_blocks = n_blocks * BLOCK_COLUMNS
+    blocks = x[:, :in_blocks].unflatten(1, (BLOCK_COLUMNS, n_blocks)).amax(1).topk(k, dim=1, sorted=False).indices
+    starts = torch.arange(0, in_blocks, n_blocks, device=x.device)
+    rest = torch.arange(in_blocks, n, device=x.device).expand(batch, -1)
+    columns = torch.cat([(blocks[:, None] + starts[:, None]).flatten(1), rest], 1)  # [batch, BLOCK_COLUMNS * k + rest]
     return columns.gather(1, x.gather(1, columns).topk(k, dim=1, sorted=False).indices)
 
 
