@@ -134,7 +134,7 @@ def _draw(figure: Figure, panel: Panel, left: float, place: Place) -> None:
         figure.text(x, (top + 0.18) / height, fill(panel.if_empty, 48), va="top", size=9, linespacing=1.5)
         return
     axes = _axes(figure, left + place.names, top - side, side, side)
-    _cells(axes, matrix.values)
+    draw_cells(axes, matrix.values)
     axes.set_xticks(range(n), names, rotation=45, ha="right", rotation_mode="anchor", size=8.5)
     axes.set_yticks(range(n), names, size=8.5)
     axes.set_xlabel(panel.across, color=MUTED)
@@ -144,7 +144,7 @@ def _draw(figure: Figure, panel: Panel, left: float, place: Place) -> None:
             axes.add_patch(Rectangle((i - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=INK, linewidth=1.4, zorder=4))
     if matrix.ceiling:
         column = _axes(figure, left + place.names + side + GAP, top - side, place.cell, side)
-        _cells(column, [[value] for value in matrix.ceiling])
+        draw_cells(column, [[value] for value in matrix.ceiling])
         column.set_xticks([0], ["noise ceiling"], rotation=45, ha="right", rotation_mode="anchor", size=8.5)
         column.set_yticks([])
 
@@ -155,15 +155,15 @@ def _axes(figure: Figure, left: float, bottom: float, width: float, height: floa
     return figure.add_axes((left / full_width, bottom / full_height, width / full_width, height / full_height))
 
 
-def _cells(axes: Axes, values: Sequence[Sequence[float | None]]) -> None:
-    """Colour the cells on the fixed scale and write each value in ink that can be read on it."""
-    numbers = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=float)
-    axes.imshow(np.ma.masked_invalid(numbers), cmap=scale(), vmin=0, vmax=1, aspect="auto")
-    for i, row in enumerate(values):
+def draw_cells(axes: Axes, values: Sequence[Sequence[float | None]], *, numbers: bool = True) -> None:
+    """Colour the cells on the fixed scale; with ``numbers``, write each value in ink that can be read on it."""
+    cells = np.array([[np.nan if v is None else v for v in row] for row in values], dtype=float)
+    axes.imshow(np.ma.masked_invalid(cells), cmap=scale(), vmin=0, vmax=1, aspect="auto")
+    for i, row in enumerate(values if numbers else ()):
         for j, value in enumerate(row):
             axes.text(j, i, cell_text(value), ha="center", va="center", size=8, color=ink_on(colour_of(value)))
-    axes.set_xticks(np.arange(numbers.shape[1] + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(numbers.shape[0] + 1) - 0.5, minor=True)
+    axes.set_xticks(np.arange(cells.shape[1] + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(cells.shape[0] + 1) - 0.5, minor=True)
     axes.grid(which="minor", color="white", linewidth=1.2)
     axes.tick_params(which="both", length=0)
     for spine in axes.spines.values():

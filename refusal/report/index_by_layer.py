@@ -31,18 +31,22 @@ def index_figure(comparison: Mapping[str, Any]) -> Figure | None:
         return None
     last, chosen = comparison["last_voting_layer"], direct.get("start")
     with styled():
-        figure = Figure(figsize=(5.6, 4.5), layout="constrained")
+        figure = Figure(figsize=(4.8, 4.4), layout="constrained")
         top, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.9, 1))
         for axes in (top, below):
             axes.axvspan(steps[0]["start"] - 0.5, last + 0.5, color=LINE, alpha=0.45, linewidth=0)
             if chosen is not None:
                 axes.axvline(chosen, color=ORANGE, linewidth=1, linestyle=":")
         draw_index(top, steps, chosen)
+        name_zones(top)
+        if any(step["index"] is not None and not works(step, steps) for step in steps):
+            note = "hollow: own fall\ntoo small to divide by"
+            top.annotate(note, (1.01, 0), xycoords="axes fraction", size=7, color=MUTED)
         top.set_title(_headline(steps, chosen))
         top.set_ylabel("index T: fall of others' score\n/ fall of own score")
         _drop(below, steps)
         below.set_xlim(steps[0]["start"] - 0.5, max(steps[-1]["start"], comparison["n_layers"] - 1) + 0.5)
-        below.set_xlabel(f"N: the knock-out begins at layer N (shaded: layers with a vote, 0 to {last})")
+        below.set_xlabel("first layer knocked out, N (shaded: layers with a vote)")
         below.xaxis.set_major_locator(MaxNLocator("auto", integer=True, min_n_ticks=1))
     return figure
 
@@ -56,7 +60,7 @@ def draw_index(axes: Axes, steps: Sequence[Mapping[str, Any]], chosen: int | Non
         chosen: The starting layer of the index, set off in colour.
     """
     known = [step for step in steps if step["index"] is not None]
-    enough = [step for step in known if _works(step, steps)]
+    enough = [step for step in known if works(step, steps)]
     lows, highs = ([step[end] for step in enough if step[end] is not None] for end in ("low", "high"))
     bottom, top = max(min([-0.12, *lows]), LOWEST), min(max([1.12, *highs]), HIGHEST)
     for threshold in (MODULAR_BELOW, MONOLITHIC_ABOVE):
@@ -64,17 +68,18 @@ def draw_index(axes: Axes, steps: Sequence[Mapping[str, Any]], chosen: int | Non
     axes.plot([s["start"] for s in enough], [s["index"] for s in enough], color=BLUE, linewidth=1, alpha=0.6)
     for step in known:
         _point(axes, step, (bottom, top), chosen=step["start"] == chosen, solid=step in enough)
-    if len(known) > len(enough):
-        note = "hollow: too small a fall of the own score to divide by"
-        axes.annotate(note, (0.015, 0.02), xycoords="axes fraction", size=7.5, color=MUTED)
     axes.set_ylim(bottom, top)
     axes.set_yticks([0, MODULAR_BELOW, MONOLITHIC_ABOVE, 1])
+
+
+def name_zones(axes: Axes) -> None:
+    """Write the verdict's three words beside their zones."""
     for middle, word in ((0.15, "modular"), (0.5, "mixed"), (0.85, "monolithic")):
         axes.annotate(word, (1.01, middle), xycoords=("axes fraction", "data"), va="center", size=8, color=MUTED)
 
 
-def _works(step: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether a start keeps half of the best own-category drop."""
+def works(step: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> bool:
+    """Say whether a start keeps half of the best own-category drop, so that its index means something."""
     best = max((other["own_drop"] for other in steps if other["own_drop"] is not None), default=0.0)
     return step["own_drop"] is not None and best > 0 and step["own_drop"] >= best / 2
 

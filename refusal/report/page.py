@@ -104,7 +104,7 @@ def _meaning_of_circuits(verdict: Mapping[str, Any]) -> str:
     votes = f"in {len(verdict['votes'])} categories with a vote"
     if verdict.get("core") is None or verdict.get("tail") is None:
         return votes
-    return f"{votes}; all share {share(verdict['core'])}, {share(verdict['tail'])} is of one alone"
+    return f"{votes}; {share(verdict['core'])} common to all, {share(verdict['tail'])} of one alone"
 
 
 def _meaning_of_index(verdict: Mapping[str, Any]) -> str:

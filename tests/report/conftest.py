@@ -8,22 +8,15 @@ from typing import Any
 
 import pytest
 
-from refusal.report.build import build
 from refusal.report.study import Study, find, read_study
-from tests.report.fixture import write_case
-
-CASES = ("planted", "noisy", "one_site", "bare")
+from tests.report.fixture import CASES, built_case
 
 
 @pytest.fixture(scope="session")
 def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The model's folder of each case, with its report built."""
     root = tmp_path_factory.mktemp("outputs")
-    made = {case: write_case(root, case) for case in CASES}
-    for home in made.values():
-        found = find(home)
-        build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes)
-    return made
+    return {case: built_case(root, case) for case in CASES}
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from refusal.circuits.circuit import Circuit, Node, save_circuit
+from refusal.report.build import build
+from refusal.report.study import find
 from tests.report.parts import FINGERPRINT, grouped, one_site, whole_comparison, whole_verdict
 
+CASES = ("planted", "noisy", "one_site", "bare")
 HOSTILE = "<script>alert('x')</script> $a_b$ | `c` [d](http://evil.example)"
 TEN = [
     "deception",
@@ -55,6 +58,14 @@ def write_case(folder: Path, case: str) -> Path:
         _write_circuits(study, comparison, rng)
         for site in comparison["sites"]:
             _write_sae(home / "saes" / site["site"] / "topk-aaaabbbbcccc", rng)
+    return home
+
+
+def built_case(folder: Path, case: str) -> Path:
+    """Write one study, build its report, and return the model's folder."""
+    home = write_case(folder, case)
+    found = find(home)
+    build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes)
     return home
 
 

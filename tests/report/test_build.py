@@ -11,8 +11,7 @@ from refusal.report.build import main
 from refusal.report.page import markdown
 from refusal.report.study import Study
 from refusal.report.words import sentence
-from tests.report.conftest import CASES
-from tests.report.fixture import HOSTILE, write_case
+from tests.report.fixture import CASES, HOSTILE, write_case
 
 Homes = dict[str, Path]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
