@@ -35,7 +35,7 @@ def _data(study: Study) -> list[Block]:
         Table(
             ["Category", "Safe, hard, toxic", "Toxic share", "Used", "Refused", "Complied", "Own drop (nats)", "Vote"],
             [_category(study, name) for name in study.comparison["categories"]],
-            "Safe, hard, toxic: prompts in the data; a third of them, the calibration fold, only chose refusal tokens. "
+            "Safe, hard, toxic: prompts in the data; a third of them, the calibration fold, chose the refusal tokens. "
             "Used: the others. Own drop: how far knocking out its own direction lowers a category's refusal score.",
             words=(7,),
         ),
