@@ -25,7 +25,7 @@ from refusal.prompts.prompt import CATEGORIES, Prompt
 from refusal.prompts.select import cap, equalise, keep_categories, with_folds
 
 SCHEMA_VERSION = 1
-MIN_K, MAX_K = 8, 64
+MIN_K, MAX_K, MAX_AUX_K = 8, 64, 512
 
 
 class Study:
@@ -238,7 +238,7 @@ class Study:
             "max_rows": sae.max_rows,
             "seed": self.seed if sae.seed is None else sae.seed,
             **own,
-            "aux_k": own["aux_k"] or width // 2,
+            "aux_k": own["aux_k"] or min(width // 2, MAX_AUX_K),
         }
 
 
