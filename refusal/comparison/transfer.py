@@ -20,11 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from refusal.comparison.contrast import Contrast
-from refusal.comparison.knockout import KnockOuts
+from refusal.comparison.knockout import Condition, KnockOuts
 
 VOTING_SHARE = 0.8
 OWN_DROP_SHARE = 0.5
-MAX_FULL_STARTS = 8  # starting blocks at which every category is knocked out; own-category drops are taken at all
+MAX_FULL_STARTS = 6  # starting blocks at which every category is knocked out; own-category drops are taken at all
 
 
 @dataclass(frozen=True)
@@ -117,12 +117,16 @@ def measure_direct(knock_outs: KnockOuts, voting: Sequence[int], *, seed: int) -
     own = by_category(own_falls, knock_outs.category, n_categories)
     start = latest_deciding_start(own[:, list(voting)].mean(1))
     random = unit_directions(np.random.default_rng([seed, 3]).standard_normal(directions.shape, dtype=np.float32))
-    frozen, control = knock_outs.falls(
-        [knock_outs.off(directions, start, stop, freeze_rest=True), knock_outs.off(random, start, stop)],
+    starts = full_starts(stop, start)
+    controls = [knock_outs.off(directions, start, stop, freeze_rest=True), knock_outs.off(random, start, stop)]
+    # One call for all: the beginnings of the prompts are run once for it.
+    frozen, control, *full = knock_outs.falls(
+        controls + [condition for n in starts for condition in _one_by_one(knock_outs, directions, n, stop)]
     )
+    values = np.reshape(full, (len(starts), n_categories, -1))
     own_fall = own_falls[start].mean()
     return Direct(
-        drops=[measure_drops(knock_outs, directions, n, stop) for n in full_starts(stop, start)],
+        drops=[Drops(n, of_start, knock_outs.category) for n, of_start in zip(starts, values, strict=True)],
         own=own,
         start=start,
         random_drop=float(control.mean()),
@@ -133,8 +137,11 @@ def measure_direct(knock_outs: KnockOuts, voting: Sequence[int], *, seed: int) -
 
 def measure_drops(knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int) -> Drops:
     """Knock every category out in turn from block ``start`` on; directions as in :func:`contrast_directions`."""
-    conditions = [knock_outs.off(directions, start, stop, knocked=c) for c in range(directions.shape[1])]
-    return Drops(start, knock_outs.falls(conditions), knock_outs.category)
+    return Drops(start, knock_outs.falls(_one_by_one(knock_outs, directions, start, stop)), knock_outs.category)
+
+
+def _one_by_one(knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int) -> list[Condition]:
+    return [knock_outs.off(directions, start, stop, knocked=c) for c in range(directions.shape[1])]
 
 
 def measure_window(knock_outs: KnockOuts, start: int) -> Drops:
