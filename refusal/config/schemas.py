@@ -220,7 +220,7 @@ class Trainer:
     accelerator: str = option("cpu, gpu, mps, or auto.")
     devices: str = option("Number of devices, or auto.")
     precision: str = option("Number type of training, such as 32-true or bf16-mixed.")
-    strategy: str = option("How devices share the work: auto, ddp.")
+    strategy: str = option("How devices share the work, as Lightning names it; auto: one device.")
     num_nodes: int = option("Number of machines.", low=1)
     gradient_clip_val: float | None = option("Greatest norm of a gradient; null: any.", low=0)
     enable_progress_bar: bool = option("Whether Lightning shows its own progress bar.")
