@@ -7,15 +7,16 @@ devices or threads).
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from refusal import InputError
-from refusal.artifacts import clean_name, file_hash, fingerprint, read_json, write_json
+from refusal.artifacts import CARD, clean_name, fingerprint, read_json
 from refusal.config.schemas import FolderData, HubModel, LocalModel, Options, PlantedData, PlantedModel
+from refusal.models.files import config_path, file_hashes, shape_of
 from refusal.models.planted_plan import Plan
 from refusal.models.sites import Site, choose
 from refusal.prompts.mini import mini_folder
@@ -23,9 +24,12 @@ from refusal.prompts.orbench import read_orbench
 from refusal.prompts.planted import Vocabulary, make_vocabulary, planted_prompts
 from refusal.prompts.prompt import CATEGORIES, Prompt
 from refusal.prompts.select import cap, equalise, keep_categories, with_folds
+from refusal.sae.sizes import n_active, n_auxiliary
 
 SCHEMA_VERSION = 1
-MIN_K, MAX_K, MAX_AUX_K = 8, 64, 512
+MANIFEST = "manifest.json"  # the card of a store
+STARTED = time.time()
+"""What is older than this process is built again where ``force`` says so."""
 
 
 class Study:
@@ -83,11 +87,14 @@ class Study:
         """Where the activations stand: a finished store that has all the sites, or else the one to be made."""
         wanted = {str(site) for site in self.sites}
         home = self.folder / "activations"
-        for manifest in sorted(home.glob("*/manifest.json")):
+        own = home / fingerprint({"content": self.content, "sites": sorted(wanted)})
+        if self.options.force or (own / MANIFEST).is_file():
+            return own
+        for manifest in sorted(home.glob(f"*/{MANIFEST}")):
             card = read_json(manifest)
             if card.get("content") == self.content and wanted <= set(card["sites"]):
                 return manifest.parent
-        return home / fingerprint({"content": self.content, "sites": sorted(wanted)})
+        return own
 
     def sae(self, site: Site) -> Path:
         """Where a site's autoencoder stands."""
@@ -101,6 +108,25 @@ class Study:
         content = {"content": self.content, "saes": saes, "circuits": asdict(self.options.circuits)}
         return self.folder / "circuits" / fingerprint(content)
 
+    # --- what is there ------------------------------------------------------------------------------
+
+    def has(self, folder: Path, card: str = CARD) -> bool:
+        """Whether a result is complete, and is not to be built again."""
+        path = folder / card
+        return path.is_file() and not (self.options.force and path.stat().st_mtime < STARTED)
+
+    def has_store(self) -> bool:
+        """Whether the activations are complete, with all their shards, and are not to be collected again."""
+        if not self.has(self.store, MANIFEST):
+            return False
+        shards = read_json(self.store / MANIFEST)["shards"]
+        return all((self.store / shard["file"]).is_file() for shard in shards)
+
+    def has_sae(self, site: Site) -> bool:
+        """Whether a site's autoencoder is there; with ``train_saes=false`` none is trained again, even by force."""
+        folder = self.sae(site)
+        return self.has(folder) or (not self.options.train_saes and (folder / CARD).is_file())
+
     # --- the model ---------------------------------------------------------------------------------
 
     @property
@@ -109,23 +135,31 @@ class Study:
         assert isinstance(model, HubModel | LocalModel)
         return model.path
 
-    @property
-    def revision(self) -> str | None:
-        """Branch, tag or commit of a hub model."""
-        return self.options.model.revision if isinstance(self.options.model, HubModel) else None
-
     @cached_property
     def source(self) -> Path | str:
         """The model's folder, or its name on the hub."""
         if self.plan is not None:
-            made_from = {"schema": SCHEMA_VERSION, "plan": asdict(self.plan)}
-            return self.folder / "model" / fingerprint(made_from)
-        return self._path if isinstance(self.options.model, HubModel) else Path(self._path)
+            return self.folder / "model" / fingerprint({"schema": SCHEMA_VERSION, **self._model_key()})
+        return self._path if isinstance(self.options.model, HubModel) else Path(self._path).expanduser()
+
+    @cached_property
+    def _config(self) -> Path:
+        model = self.options.model
+        return config_path(self.source, model.revision if isinstance(model, HubModel) else None)
+
+    @property
+    def revision(self) -> str | None:
+        """The commit of a hub model, whatever branch or tag was asked for."""
+        return self._config.parent.name if isinstance(self.options.model, HubModel) else None
 
     @cached_property
     def vocabulary(self) -> Vocabulary:
         """Words of the planted model and prompts."""
-        return make_vocabulary(self.seed, self.options.data.categories or CATEGORIES)
+        return make_vocabulary(self.seed, self._categories)
+
+    @property
+    def _categories(self) -> list[str]:
+        return sorted(set(self.options.data.categories or CATEGORIES))
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -134,15 +168,7 @@ class Study:
         Raises:
             InputError: The model cannot be found, or its configuration does not say.
         """
-        if self.plan is not None:
-            return self.plan.n_layers, self.plan.d_model
-        config = read_json(_config_file(self.source, self.revision))
-        config = config.get("text_config", config)
-        layers = config.get("num_hidden_layers", config.get("n_layer"))
-        width = config.get("hidden_size", config.get("n_embd"))
-        if not (isinstance(layers, int) and isinstance(width, int)):
-            raise InputError(f"{self.source}: its config.json does not say how deep and how wide the model is")
-        return layers, width
+        return (self.plan.n_layers, self.plan.d_model) if self.plan is not None else shape_of(self._config)
 
     @cached_property
     def sites(self) -> list[Site]:
@@ -171,7 +197,7 @@ class Study:
     @property
     def _data_dir(self) -> Path:
         data = self.options.data
-        return Path(data.dir) if isinstance(data, FolderData) else mini_folder()
+        return Path(data.dir).expanduser() if isinstance(data, FolderData) else mini_folder()
 
     # --- fingerprints ------------------------------------------------------------------------------
 
@@ -183,7 +209,7 @@ class Study:
             {
                 "schema": SCHEMA_VERSION,
                 "model": self._model_key(),
-                "prompts": fingerprint({prompt.id: prompt.fold for prompt in self.prompts}),
+                "prompts": [[prompt.id, prompt.fold] for prompt in self.prompts],
                 "dtype": model.dtype,
                 "system_prompt": model.system_prompt,
                 "refusal_tokens": model.refusal_tokens,
@@ -198,9 +224,9 @@ class Study:
 
     def _model_key(self) -> Mapping[str, Any]:
         if self.plan is not None:
-            return {"plan": asdict(self.plan)}
+            return {"plan": asdict(self.plan), "categories": self._categories}
         if isinstance(self.source, Path):
-            return {"files": _hashes(self.source, self.folder / "file_hashes.json")}
+            return {"files": file_hashes(self.source, self.folder / "file_hashes.json")}
         return {"hub": self.source, "revision": self.revision}
 
     @cached_property
@@ -220,14 +246,10 @@ class Study:
         Raises:
             InputError: More features are to be active than there are.
         """
-        sae, width = self.options.sae, self.shape[1]
+        sae, d_model = self.options.sae, self.shape[1]
         own = sae.arguments()
-        hidden_dim = sae.hidden_dim or sae.expansion_factor * width
-        percent, k = own.pop("k_percent", None), own.pop("k", None)
-        if k is None:
-            k = max(1, round(hidden_dim * percent / 100)) if percent else min(MAX_K, max(MIN_K, width // 32))
-        if k > hidden_dim:
-            raise InputError(f"sae.k={k} is more than sae.hidden_dim={hidden_dim}: at most all features are active")
+        hidden_dim = sae.hidden_dim or sae.expansion_factor * d_model
+        k = n_active(hidden_dim, d_model, k=own.pop("k"), k_percent=own.pop("k_percent"))
         return {
             "target": sae.target,
             "hidden_dim": hidden_dim,
@@ -238,40 +260,5 @@ class Study:
             "max_rows": sae.max_rows,
             "seed": self.seed if sae.seed is None else sae.seed,
             **own,
-            "aux_k": own["aux_k"] or min(width // 2, MAX_AUX_K),
+            "aux_k": n_auxiliary(d_model, own["aux_k"]),
         }
-
-
-def _config_file(source: Path | str, revision: str | None) -> Path:
-    if isinstance(source, Path):
-        if not (source / "config.json").is_file():
-            raise InputError(f"there is no model in {source}: a model folder has a config.json (model.path=DIR)")
-        return source / "config.json"
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
-
-    try:
-        return Path(hf_hub_download(source, "config.json", revision=revision))
-    except GatedRepoError as error:
-        raise InputError(f"{source} is gated: accept its licence on its hub page, then `hf auth login`") from error
-    except RepositoryNotFoundError as error:
-        raise InputError(f"there is no model {source} on the hub (or it is private: `hf auth login`)") from error
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
-        raise InputError(
-            f"{source} is not in the cache, and the hub cannot be reached; model=local model.path=DIR loads a folder"
-        ) from error
-
-
-def _hashes(folder: Path, memory: Path) -> dict[str, str]:
-    """Return the hash of each of a model's files; those seen before with this size and time are not read again."""
-    known = read_json(memory) if memory.is_file() else {}
-    seen = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".jinja", ".safetensors", ".bin", ".model", ".txt") and path.is_file():
-            state = path.stat()
-            key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
-            seen[path.name] = (key, known.get(key) or file_hash(path))
-    remembered = {**known, **dict(seen.values())}
-    if remembered != known:
-        write_json(memory, remembered)
-    return {name: digest for name, (_, digest) in seen.items()}

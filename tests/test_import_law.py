@@ -19,6 +19,8 @@ FLOW = (
     "report",
     "calibration",
     "study",
+    "forecast",
+    "stages",
     "pipeline",
 )
 FREE = ("refusal", "refusal.artifacts", "refusal.progress", "refusal.config.schemas")  # anyone may import from these

@@ -95,7 +95,7 @@ def collect(  # noqa: PLR0913  the options of a collection, each of its own
         dtype=dtype,
     )
     study = make_study(chat, prompts, options)
-    n_before = _prepare(chat, study, folder, card)
+    n_before = _prepare(chat, study, folder)
     filler = Filler(chat, study, folder, token_budget)
     tokens = _calibrate(filler, study, folder)
     filler.fill([shard for shard in study.shards if shard.fold != CALIBRATION], tokens)
@@ -122,10 +122,10 @@ def _checked_tokens(chat: ChatModel, tokens: Sequence[int] | None) -> tuple[int,
     return tuple(tokens)
 
 
-def _prepare(chat: ChatModel, study: Study, folder: Path, card: Mapping[str, Any]) -> int:
+def _prepare(chat: ChatModel, study: Study, folder: Path) -> int:
     """Write the plan, or check what an earlier run left of the same one; return how many shards are there."""
     shards = {shard.file: [study.prompts[i].id for i in shard.prompts] for shard in study.shards}
-    plan = {"card": dict(card), **study.options.as_json(), "shards": shards}
+    plan = {**study.options.as_json(), "shards": shards}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):

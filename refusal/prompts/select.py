@@ -16,7 +16,7 @@ from refusal import InputError
 from refusal.prompts.prompt import FOLDS, SPLITS, Prompt
 
 Stratum = tuple[str, str]  # category, split
-MIN_PER_STRATUM = 2
+MIN_PER_SPLIT = 2
 
 
 def keep_categories(prompts: Sequence[Prompt], names: Sequence[str]) -> list[Prompt]:
@@ -68,38 +68,24 @@ def equalise(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
 def with_folds(prompts: Sequence[Prompt], seed: int) -> list[Prompt]:
     """Put a third of each category and split into each of ``FOLDS``; all copies of a text go into the same one.
 
+    A category may have few prompts in a split, or none: what it has too few of to vote is found later.
+
     Raises:
-        InputError: A category has fewer than two different prompts in a split.
+        InputError: A split has fewer than two different prompts in all.
     """
     strata = {stratum: {prompt.text for prompt in group} for stratum, group in _strata(prompts).items()}
-    _check_sizes({stratum: len(texts) for stratum, texts in strata.items()})
+    for split in SPLITS:
+        n_texts = len(set().union(*(texts for stratum, texts in strata.items() if stratum[1] == split)))
+        if n_texts < MIN_PER_SPLIT:
+            raise InputError(
+                f"the split {split!r} has too few prompts: {n_texts}; it needs at least {MIN_PER_SPLIT} different ones "
+                "(data.dir, data.categories)"
+            )
     fold_of: dict[str, str] = {}
     for stratum in sorted(strata):
         dealt = _ranked(strata[stratum] - fold_of.keys(), seed, "folds")
         fold_of |= {text: FOLDS[i % len(FOLDS)] for i, text in enumerate(dealt)}
     return [replace(prompt, fold=fold_of[prompt.text]) for prompt in prompts]
-
-
-def _check_sizes(sizes: Mapping[Stratum, int]) -> None:
-    categories = sorted({category for category, _ in sizes})
-    for split in SPLITS:
-        total = sum(sizes.get((category, split), 0) for category in categories)
-        if total < MIN_PER_STRATUM:
-            raise InputError(
-                f"the split {split!r} has too few prompts ({total}); each split needs {MIN_PER_STRATUM} a category"
-            )
-    small = {
-        f"{category!r} has {sizes.get((category, split), 0)} {split}"
-        for category in categories
-        for split in SPLITS
-        if sizes.get((category, split), 0) < MIN_PER_STRATUM
-    }
-    if small:
-        first, more = sorted(small)[:3], f" and {len(small) - 3} more" if len(small) > 3 else ""
-        raise InputError(
-            f"too few prompts to divide: {', '.join(first)}{more}; each category needs {MIN_PER_STRATUM} "
-            "different ones in every split: raise data.max_per_category, or choose other categories (data.categories)"
-        )
 
 
 def _strata(prompts: Iterable[Prompt]) -> dict[Stratum, list[Prompt]]:

@@ -84,21 +84,24 @@ def test_copies_of_a_text_never_fall_into_two_folds() -> None:
     assert all(len({p.fold for p in divided if p.text == f"text {i}"}) == 1 for i in range(10))
 
 
-@pytest.mark.parametrize(
-    ("sizes", "expected"),
-    [
-        ({("a", "toxic"): 1}, "'a' has 1 toxic;"),
-        ({("b", "hard"): 0}, "'b' has 0 hard;"),
-        ({("a", "safe"): 1, ("a", "hard"): 1, ("a", "toxic"): 1, ("b", "safe"): 1}, "'a' has 1 toxic and 1 more;"),
-        ({("a", "toxic"): 1, ("b", "toxic"): 0}, "the split 'toxic' has too few prompts (1)"),
-    ],
-)
-def test_too_few_prompts_are_named(sizes: dict[tuple[str, str], int], expected: str) -> None:
-    full: dict[tuple[str, str], int] = dict.fromkeys(itertools.product("ab", SPLITS), 5)
+@pytest.mark.parametrize("sizes", [{("a", "toxic"): 1}, {("a", "toxic"): 0}])
+def test_a_split_with_fewer_than_two_prompts_is_named(sizes: dict[tuple[str, str], int]) -> None:
+    full: dict[tuple[str, str], int] = {("a", split): 5 for split in SPLITS}
+    n = sizes["a", "toxic"]
     with pytest.raises(InputError) as caught:
         with_folds(prompts_of({**full, **sizes}), 0)
-    assert expected in str(caught.value)
+    assert f"the split 'toxic' has too few prompts: {n}; it needs at least 2 different ones" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_category_may_have_one_prompt_or_none_in_a_split() -> None:
+    sizes: dict[tuple[str, str], int] = dict.fromkeys(itertools.product("ab", SPLITS), 5)
+    divided = with_folds(prompts_of({**sizes, ("a", "toxic"): 1, ("b", "toxic"): 1, ("b", "hard"): 0}), 0)
+    assert Counter((p.category, p.split) for p in divided) == {
+        **{("a", "safe"): 5, ("a", "hard"): 5, ("a", "toxic"): 1},
+        **{("b", "safe"): 5, ("b", "toxic"): 1},
+    }
+    assert {p.fold for p in divided} == set(FOLDS)
 
 
 def test_two_copies_of_one_text_are_too_few() -> None:

@@ -1,0 +1,236 @@
+"""How each stage is run: from a study's options to the arguments of what does the work.
+
+What is heavy (torch, transformers, Lightning, matplotlib) is imported by the stage that needs it, so that a study whose
+results are all there never loads it.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from refusal import InputError
+from refusal.artifacts import building, clean_name, publish, read_json, write_json
+from refusal.models.sites import Site
+from refusal.progress import say
+from refusal.study import Study
+
+if TYPE_CHECKING:
+    from refusal.models.chat import ChatModel
+
+PACKAGES = ("torch", "transformers", "pytorch-lightning", "numpy", "h5py")
+
+
+def have(folder: Path, is_there: Callable[[], bool], build: Callable[[], None]) -> bool:
+    """Build a result, under its lock, unless it is there; return whether it was."""
+    if is_there():
+        return True
+    with building(folder):
+        if is_there():  # another process has built it meanwhile
+            return True
+        build()
+    return False
+
+
+def analyze(study: Study) -> None:
+    """Write the prompts' statistics, unless they stand there already."""
+    from refusal.prompts.analyze import FIGURE, STATISTICS, analyze
+    from refusal.prompts.statistics import split_statistics
+
+    folder = study.data_analysis
+    are_there = study.has(folder, FIGURE) and study.has(folder, STATISTICS)
+    if not (are_there and read_json(folder / STATISTICS) == split_statistics(study.prompts)):
+        analyze(study.prompts, folder)
+
+
+def collect(study: Study) -> None:
+    """Collect the activations, or go on with what a killed run left."""
+    from refusal.activations.collect import collect
+    from refusal.models.refusal_score import REFUSAL_PHRASES
+    from refusal.models.selftest import check_padding
+
+    options, chat = study.options, _chat(study)
+    check_padding(chat, [prompt.text for prompt in study.prompts])
+    collect(
+        chat,
+        study.prompts,
+        study.sites,
+        study.store,
+        response_tokens=options.model.response_tokens,
+        token_budget=options.collect.token_budget,
+        seed=study.seed,
+        phrases=options.model.refusal_phrases or REFUSAL_PHRASES,
+        refusal_tokens=options.model.refusal_tokens,
+        max_rows=options.collect.max_rows,
+        writes=options.collect.writes,
+        dtype=options.collect.store_dtype,
+        card=_card(study),
+    )
+
+
+def train(study: Study, site: Site) -> None:
+    """Train the autoencoder of a site."""
+    from refusal.activations.store import ActivationStore
+    from refusal.sae.base import Recipe
+    from refusal.sae.train import train_sae
+
+    sampler, folder = study.options.sampler, study.sae(site)
+    made_from = {"content": study.content, "fingerprint": folder.name.rsplit("-", 1)[-1]}
+    with publish(folder, _card(study, **made_from)) as temporary:
+        train_sae(
+            ActivationStore(study.store),
+            site,
+            Recipe(**study.recipe),
+            temporary,
+            model=study.name,
+            sampler=partial(_locate(sampler.target), **sampler.arguments()),
+            last_fraction=sampler.last_fraction,
+            trainer=asdict(study.options.trainer),
+            logger=_logger(study, site),
+            cfg=made_from,
+        )
+    say("sae", "built", folder)
+
+
+def discover(study: Study) -> None:
+    """Find the circuits, and compare them."""
+    from refusal.activations.store import ActivationStore
+    from refusal.comparison.discover import Settings, discover
+
+    options = study.options.circuits
+    attribute = partial(_locate(options.target), **options.arguments())
+    settings = Settings(
+        method=options.target.split(".")[-2],
+        node_threshold=options.node_threshold,
+        edge_threshold=options.edge_threshold,
+        top_n_per_layer=options.top_n_per_layer,
+        separate_safe_toxic=options.separate_safe_toxic,
+        positions=options.positions,
+        baseline=options.baseline,
+        min_per_category=options.min_per_category,
+        permutations=options.permutations,
+        bootstrap=options.bootstrap,
+        seed=study.seed,
+    )
+    names = {str(site): study.sae(site).name for site in study.sites}
+    with publish(study.circuits, _card(study, saes=names)) as folder:
+        chat = _chat(study)
+        discover(
+            chat,
+            ActivationStore(study.store),
+            {site: _load(study, site).to(chat.device) for site in study.sites},
+            folder,
+            model=study.name,
+            data=study.options.data.name,
+            fingerprint=study.circuits.name,
+            settings=settings,
+            attribute=attribute,
+        )
+    say("circuits", "built", study.circuits)
+
+
+def draw(study: Study) -> None:
+    """Draw the named heatmaps; those of another study make way."""
+    from refusal.report.heatmaps import draw_heatmaps
+
+    comparison = read_json(study.circuits / f"{clean_name(study.name)}_comparison.json")
+    with publish(study.visualizations, _card(study, circuits=study.circuits.name)) as folder:
+        draw_heatmaps(comparison, folder)
+
+
+def report(study: Study) -> None:
+    """Write this study's report."""
+    from refusal.report.build import build
+
+    saes = [study.sae(site) for site in study.sites]
+    with publish(study.study_report, _card(study)) as folder:
+        write_json(folder / "verdict.json", read_json(study.circuits / "verdict.json"))
+        build(folder, study.circuits, data_analysis=study.data_analysis, saes=saes, command=_command())
+
+
+def _card(study: Study, **more: Any) -> dict[str, Any]:
+    """Return what made a result: configuration, command, versions, seed."""
+    return {
+        "config": asdict(study.options),
+        "command": _command(),
+        "versions": {"python": sys.version.split()[0], **{name: metadata.version(name) for name in PACKAGES}},
+        "seed": study.seed,
+        "content": study.content,
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        **more,
+    }
+
+
+def _command() -> str:
+    return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _chat(study: Study) -> ChatModel:
+    """Load the model; write it first, if it is a planted one that is not there yet."""
+    from refusal.models.chat import load_chat_model
+
+    if study.plan is not None and isinstance(study.source, Path):
+        have(study.source, partial(study.has, study.source), partial(_plant, study, study.source))
+    model = study.options.model
+    return load_chat_model(
+        study.source,
+        name=study.name,
+        revision=study.revision,
+        dtype=model.dtype,
+        device=model.device,
+        attn_implementation=model.attn_implementation,
+        system_prompt=model.system_prompt,
+    )
+
+
+def _plant(study: Study, folder: Path) -> None:
+    from refusal.models.planted import write_planted
+
+    assert study.plan is not None
+    with publish(folder, {"plan": asdict(study.plan)}) as temporary:
+        write_planted(temporary, study.vocabulary, study.plan)
+    say("model", "built", folder)
+
+
+def _load(study: Study, site: Site) -> Any:
+    """Load a site's autoencoder, and check that it was trained on these very activations."""
+    from refusal.sae.files import CONFIG, load_sae
+
+    folder = study.sae(site)
+    sae = load_sae(folder, model=study.name, site=site)
+    if read_json(folder / CONFIG).get("content") != study.content:
+        raise InputError(
+            f"the autoencoder in {folder} was trained on other activations of {study.name}; delete the folder, "
+            "or train again with force=true"
+        )
+    return sae
+
+
+def _logger(study: Study, site: Site) -> Any:
+    """Return the logger of a training's curves: the W&B run that is open, files, or none."""
+    kind = study.options.logger.kind
+    if kind == "wandb" and "wandb" in sys.modules and sys.modules["wandb"].run is not None:
+        from pytorch_lightning.loggers import WandbLogger
+
+        return WandbLogger(experiment=sys.modules["wandb"].run, prefix=str(site))
+    if kind in ("csv", "tensorboard"):
+        loggers = import_module("pytorch_lightning.loggers")
+        make = loggers.CSVLogger if kind == "csv" else loggers.TensorBoardLogger
+        return make(save_dir=study.folder / "logs", name=str(site), version=study.sae(site).name)
+    return None
+
+
+def _locate(target: str) -> Any:
+    """Return what an import path such as ``refusal.circuits.attribution.atp.attribute`` names."""
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"there is no {target}: {error}") from error
