@@ -149,7 +149,9 @@ class TopKSae(Sae):
 
     k: int | None = option("Active features of a row; null: k_percent, or 1/32 of the width within 8 and 64.", low=1)
     k_percent: float | None = option("Active features in percent of hidden_dim, instead of k.", low=0, high=100)
-    aux_k: int | None = option("Dead features that help to explain the error; null: half the model's width, at most 512.", low=1)
+    aux_k: int | None = option(
+        "Dead features that help with the error; null: half the model's width, at most 512.", low=1
+    )
     aux_coefficient: float = option("Weight of that help in the loss.", low=0)
     dead_after_rows: int = option("A feature is dead that was inactive for this many rows.", low=1)
 
