@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refusal.comparison.contrast import Contrast
+from refusal.comparison.contrast import N_HALVES, Contrast
 from refusal.models.chat import ChatModel
 from refusal.models.hooks import Edit, editing
 from refusal.models.refusal_score import refusal_score
@@ -41,18 +41,18 @@ class KnockOuts:
     def __init__(self, chat: ChatModel, contrast: Contrast, tokens: Sequence[int], *, batch_size: int = 128) -> None:
         self.chat, self.contrast, self.tokens, self.batch_size = chat, contrast, tokens, batch_size
         self.rows = contrast.rows(refused=True)
-        self.category = contrast.category[self.rows]
+        self.category, self.half = contrast.category[self.rows], contrast.half[self.rows]
         self.centres = contrast.mean(contrast.writes, refused=False)
 
     def limited(self, per_category: int) -> KnockOuts:
         """Return the same on at most so many refused prompts a category, the first of each half alike."""
         part = copy.copy(self)
         rank = np.zeros(len(self.rows), dtype=int)  # of each prompt within its category and half
-        for group in np.unique(np.stack([self.category, self.contrast.half[self.rows]]), axis=1).T:
-            own = (self.category == group[0]) & (self.contrast.half[self.rows] == group[1])
+        for category, half in np.unique(np.stack([self.category, self.half]), axis=1).T:
+            own = (self.category == category) & (self.half == half)
             rank[own] = np.arange(own.sum())
-        part.rows = self.rows[rank < per_category // 2]
-        part.category = self.contrast.category[part.rows]
+        kept = rank < per_category // N_HALVES
+        part.rows, part.category, part.half = self.rows[kept], self.category[kept], self.half[kept]
         return part
 
     def falls(self, conditions: Sequence[Condition], *, whole: bool = False) -> np.ndarray:

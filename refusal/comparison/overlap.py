@@ -81,7 +81,7 @@ def similarities(features: Features, *, threshold: float, rng: np.random.Generat
 def tests(features: Features, *, n: int, rng: np.random.Generator) -> dict[str, Any]:
     """Return both permutation tests, as JSON holds them: are categories distinguishable, is overlap above chance?"""
     cosines = permutation.gram(features.values)
-    activity = np.diff(sparse.csc_array(features.values).indptr) / max(1, len(features.category))
+    activity = _activity(features.values)
     return {
         "distinguishable": asdict(
             permutation.distinguishable(cosines, features.category, features.n_categories, rng=rng, n=n)
@@ -106,10 +106,14 @@ def separate(safe: Features, toxic: Features, *, n: int, rng: np.random.Generato
         )
         p = tests(features, n=n, rng=rng)["above_chance"]["p"]
         found[f"within_{side}"] = {"matrix": matrix(means[side], cosine), "ceiling": ceiling, "p": p}
-    activity = np.diff(sparse.csc_array(sparse.vstack([safe.values, toxic.values])).indptr) / (
-        len(safe.category) + len(toxic.category)
-    )
+    activity = _activity(sparse.csr_array(sparse.vstack([safe.values, toxic.values])))
     overall = np.stack([means["safe"].mean(0), means["toxic"].mean(0)])
     test = permutation.above_chance(overall, activity, site=safe.site, rng=rng, n=n)
     cross = [[cosine(a, b) for b in means["toxic"]] for a in means["safe"]]
     return {**found, "cross": {"matrix": cross, "p": test.p}}
+
+
+def _activity(importances: sparse.csr_array) -> np.ndarray:
+    """Return the share of the prompts on which each feature has importance, [n_features]."""
+    n_prompts = len(importances.indptr) - 1
+    return np.diff(sparse.csc_array(importances).indptr) / max(1, n_prompts)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from refusal.circuits.circuit import Circuit
 from refusal.comparison.bootstrap import combine_interval, transfer_interval
 from refusal.comparison.contrast import Contrast
+from refusal.comparison.direction_noise import direction_sd
 from refusal.comparison.knockout import WRITES, KnockOuts
 from refusal.comparison.transfer import (
     Direct,
@@ -29,11 +31,18 @@ WINDOW_PROMPTS = 16
 
 
 def reading(drops: Drops, voting: Sequence[int], *, bootstrap: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Return a reading: its index with the 95 % interval, its starting block, and its transfer matrix."""
+    """Return a reading: its index with the 95 % interval, its starting block, and its transfer matrix.
+
+    The interval is that of the bootstrap over tested prompts, widened by the error of the directions, which it keeps
+    as they are, and by the error that calibration found to remain.
+    """
     matrix = drops.matrix()
     index = index_of(matrix, voting)
     interval = transfer_interval(drops.values, drops.category, bootstrap, rng, voting=voting)
-    low, high = combine_interval(*interval, index, RESIDUAL_SD) if interval else (None, None)
+    of_directions = direction_sd(drops.halves()[:, voting][:, :, voting])
+    low = high = None
+    if interval and np.isfinite(index + of_directions):
+        low, high = combine_interval(*interval, index, math.hypot(RESIDUAL_SD, of_directions))
     return {
         "index": number(index),
         "low": low,
@@ -66,7 +75,7 @@ def direct_reading(
 def circuit_drops(
     knock_outs: KnockOuts,
     circuits: Mapping[str, Circuit],
-    features: Mapping[Site, np.ndarray],
+    features: Callable[[Site], np.ndarray],
     directions: Mapping[Site, np.ndarray],
     start: int,
 ) -> Drops | None:
@@ -78,20 +87,21 @@ def circuit_drops(
     Args:
         knock_outs: The study's refused prompts.
         circuits: By category.
-        features: f at the last position of every prompt of the contrast, for sites that are component writes,
-            [n_prompts, d_sae].
-        directions: Decoder rows of the same sites, [d_sae, d_model].
+        features: Gives f at the last position of every prompt of the contrast at a site, [n_prompts, d_sae]; asked
+            for one site at a time, as they are large.
+        directions: Decoder rows of the sites that are component writes, [d_sae, d_model].
         start: First block.
     """
     contrast = knock_outs.contrast
     stop = voting_layers(contrast.n_layers)
     net = np.zeros((2, len(contrast.categories), *contrast.writes.shape[1:]), dtype=np.float32)
-    for site, f in features.items():
+    for site, rows in directions.items():
         if not start <= site.layer < stop:
             continue
+        f = features(site)
         change = contrast.mean(f, refused=True) - contrast.mean(f, refused=False)  # [2, n_categories, d_sae]
         chosen = _chosen(contrast, circuits, site, f.shape[1])
-        net[:, :, site.layer, WRITES.index(site.kind)] = (change * chosen) @ directions[site]
+        net[:, :, site.layer, WRITES.index(site.kind)] = (change * chosen) @ rows
     if not net.any():
         return None
     return measure_drops(knock_outs, unit_directions(net), start, stop)

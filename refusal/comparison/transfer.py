@@ -19,11 +19,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refusal.comparison.contrast import Contrast
+from refusal.comparison.contrast import N_HALVES, Contrast
 from refusal.comparison.knockout import Condition, KnockOuts
 
 VOTING_SHARE = 0.8
 OWN_DROP_SHARE = 0.5
+MIN_OWN_SHARE = 0.25
 MAX_FULL_STARTS = 6  # starting blocks at which every category is knocked out; own-category drops are taken at all
 
 
@@ -36,10 +37,17 @@ class Drops:
     """[n_categories knocked out, n_rows], nats."""
     category: np.ndarray
     """Category of each row's prompt, int [n_rows]."""
+    half: np.ndarray
+    """Half of each row's prompt, int [n_rows]."""
 
     def matrix(self) -> np.ndarray:
         """Return the mean drop [n_categories knocked out, n_categories tested]; NaN without prompts."""
         return by_category(self.values, self.category, len(self.values))
+
+    def halves(self) -> np.ndarray:
+        """Return the same for each half of the prompts, [2, n_categories, n_categories]."""
+        own = [self.half == half for half in range(N_HALVES)]
+        return np.stack([by_category(self.values[:, rows], self.category[rows], len(self.values)) for rows in own])
 
 
 @dataclass(frozen=True)
@@ -82,10 +90,11 @@ def transfer_matrix(drops: np.ndarray) -> np.ndarray:
     """Return drop[A, B] / drop[B, B]: the share of B's own drop that knocking A out achieves.
 
     An own drop near zero would make a ratio of anything: the denominator is at least a quarter of the mean own drop.
+    NaN where drops are, and everywhere if the mean own drop is not positive.
     """
     own = np.diag(drops)
-    floor = 0.25 * np.nanmean(own) if np.isfinite(own).any() else np.nan
-    return drops / np.maximum(own, floor)[None, :]
+    mean = np.nanmean(own) if np.isfinite(own).any() else np.nan
+    return drops / np.maximum(own, MIN_OWN_SHARE * mean) if mean > 0 else np.full(drops.shape, np.nan)
 
 
 def by_category(values: np.ndarray, category: np.ndarray, n_categories: int) -> np.ndarray:
@@ -124,20 +133,25 @@ def measure_direct(knock_outs: KnockOuts, voting: Sequence[int], *, seed: int) -
         controls + [condition for n in starts for condition in _one_by_one(knock_outs, directions, n, stop)]
     )
     values = np.reshape(full, (len(starts), n_categories, -1))
-    own_fall = own_falls[start].mean()
+    votes = np.isin(knock_outs.category, voting)
+    own_fall = own_falls[start, votes].mean()
     return Direct(
-        drops=[Drops(n, of_start, knock_outs.category) for n, of_start in zip(starts, values, strict=True)],
+        drops=[_drops(knock_outs, n, of_start) for n, of_start in zip(starts, values, strict=True)],
         own=own,
         start=start,
-        random_drop=float(control.mean()),
+        random_drop=float(control[votes].mean()),
         divergence=float(knock_outs.divergence(knock_outs.off(directions, start, stop)).mean()),
-        late_share=float(1 - frozen.mean() / own_fall) if own_fall > 0 else float("nan"),
+        late_share=float(1 - frozen[votes].mean() / own_fall) if own_fall > 0 else float("nan"),
     )
 
 
 def measure_drops(knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int) -> Drops:
     """Knock every category out in turn from block ``start`` on; directions as in :func:`contrast_directions`."""
-    return Drops(start, knock_outs.falls(_one_by_one(knock_outs, directions, start, stop)), knock_outs.category)
+    return _drops(knock_outs, start, knock_outs.falls(_one_by_one(knock_outs, directions, start, stop)))
+
+
+def _drops(knock_outs: KnockOuts, start: int, falls: np.ndarray) -> Drops:
+    return Drops(start, falls, knock_outs.category, knock_outs.half)
 
 
 def _one_by_one(knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int) -> list[Condition]:
@@ -159,12 +173,16 @@ def measure_window(knock_outs: KnockOuts, start: int) -> Drops:
         knock_outs.off(directions, start, contrast.n_layers, knocked=c, everywhere=True)
         for c in range(len(contrast.categories))
     ]
-    return Drops(start, knock_outs.falls(conditions, whole=True), knock_outs.category)
+    return _drops(knock_outs, start, knock_outs.falls(conditions, whole=True))
 
 
 def latest_deciding_start(own_drop: np.ndarray) -> int:
-    """Return the latest starting block whose own-category drop [n_starts] is at least half of the best."""
-    return int(np.flatnonzero(own_drop >= OWN_DROP_SHARE * own_drop.max())[-1])
+    """Return the latest starting block whose own-category drop [n_starts] is at least half of the best.
+
+    Where no knock-out lowers the score, that is the block at which it rises least.
+    """
+    best = own_drop.max()
+    return int(np.flatnonzero(own_drop >= min(best, OWN_DROP_SHARE * best))[-1])
 
 
 def full_starts(stop: int, start: int) -> list[int]:

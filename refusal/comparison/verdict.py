@@ -1,8 +1,9 @@
 """From the index and its interval to one of four words, with the reason for any doubt.
 
 ``monolithic`` if the whole interval is over 0.7, ``modular`` if it is under 0.3, ``mixed`` if it lies between;
-otherwise ``inconclusive``, as it is where the knock-outs explain less than a tenth of the refusal, where the model
-decides in its last fifth (there all refusals look shared), or where fewer than two categories have a vote.
+otherwise ``inconclusive``, as it is where the knock-outs explain less than a tenth of the refusal or do damage (over
+1.2 of it), where the model decides in its last fifth (there all refusals look shared), or where fewer than two
+categories have a vote.
 The thresholds are the same for every model.
 """
 
@@ -17,9 +18,9 @@ MIN_EXPLAINED_SHARE = 0.1
 MAX_EXPLAINED_SHARE = 1.2
 MAX_LATE_SHARE = 0.8
 
-# Standard deviation of index - truth over planted models, whose prompts give almost no spread of their own
-# (tests/comparison/test_calibration.py measures it).
-RESIDUAL_SD = 0.02
+# Standard deviation of index - truth over 40 planted models, whose prompts give almost no spread of their own (mean
+# -0.001, largest 0.058). Measured by: pytest -m slow -s tests/comparison/test_calibration.py
+RESIDUAL_SD = 0.016
 
 
 @dataclass(frozen=True)
@@ -56,12 +57,17 @@ def decide(
         prompts_per_category: Refused prompts in the smallest of them.
     """
     if n_voting < 2:
-        return Verdict("inconclusive", f"{n_voting} categories have enough refused and complied prompts; two must have")
-    if index is None or low is None or high is None or not explained_share >= MIN_EXPLAINED_SHARE:
-        share = max(explained_share, 0.0)
+        have = "no category has" if n_voting == 0 else "only one category has"
+        return Verdict("inconclusive", f"{have} enough refused and enough complied prompts; two must have")
+    if index is None or not explained_share >= MIN_EXPLAINED_SHARE:
+        share = max(0.0, explained_share)  # 0 for NaN
         return Verdict("inconclusive", f"the knock-outs explain {share:.0%} of the refusal, too little for an index")
+    if explained_share > MAX_EXPLAINED_SHARE:
+        return Verdict("inconclusive", f"the knock-outs remove {explained_share:.0%} of the refusal: they do damage")
     if late_share > MAX_LATE_SHARE:
         return Verdict("inconclusive", f"{late_share:.0%} of the effect passes through the last fifth of the blocks")
+    if low is None or high is None:
+        return Verdict("inconclusive", "the own-category drop may be zero, so the index has no interval")
     interval = f"the 95 % interval, {low:.2f} to {high:.2f},"
     if low > MONOLITHIC_ABOVE:
         return Verdict("monolithic", f"{interval} lies above {MONOLITHIC_ABOVE}")
