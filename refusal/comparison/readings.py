@@ -26,7 +26,7 @@ from refusal.comparison.transfer import (
 from refusal.comparison.verdict import RESIDUAL_SD
 from refusal.models.sites import Site
 
-WINDOW_PROMPTS = 16
+WINDOW_PROMPTS = 8
 """Refused prompts a category that the window reading tests: its passes run whole prompts, and cost accordingly."""
 
 

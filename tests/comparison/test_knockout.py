@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from refusal.comparison.knockout import KnockOuts
+from refusal.comparison.transfer import contrast_directions
 from refusal.models.sites import Site
 from tests.comparison.hand import CATEGORY, HALF, REFUSED, contrast, one_mechanism, two_mechanisms
 
@@ -30,32 +31,51 @@ def around(centre: list[float], *, half: int) -> KnockOuts:
 
 def test_the_deviation_from_the_centre_is_projected_off_at_the_last_position() -> None:
     x = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-    edits = around([9, 1], half=1).off(only([0, 1]), 0, 1, knocked=0)(np.array([8]))  # row 8: b, half 0
+    edits = around([9, 1], half=0).off(only([0, 1]), 0, 1, knocked=0)(np.array([8]))  # row 8: b, half 0
     assert list(edits) == [MLP_0]
     assert edits[MLP_0](x).tolist() == [[[1, 2], [3, 1]]]  # 4 - (4 - 1); the first component of the centre is no matter
 
 
 def test_everywhere_means_earlier_positions_too_whose_centre_is_zero() -> None:
     x = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-    edits = around([9, 1], half=1).off(only([0, 1]), 0, 1, knocked=0, everywhere=True)(np.array([8]))
+    edits = around([9, 1], half=0).off(only([0, 1]), 0, 1, knocked=0, everywhere=True)(np.array([8]))
     assert edits[MLP_0](x).tolist() == [[[1, 0], [3, 1]]]
 
 
 @pytest.mark.parametrize("w", [[1, 0], [0, 1], [0.6, 0.8]])
 def test_the_topic_of_a_prompt_is_left_alone(w: list[float]) -> None:
     topic = torch.tensor([[[2.0, -5.0]]])
-    edits = around([2, -5], half=1).off(only(w), 0, 1, knocked=0)(np.array([8]))
+    edits = around([2, -5], half=0).off(only(w), 0, 1, knocked=0)(np.array([8]))
     torch.testing.assert_close(edits[MLP_0](topic), topic)
 
 
-def test_direction_and_centre_are_those_of_the_other_half() -> None:
+def test_the_direction_is_that_of_the_other_half_and_the_centre_that_of_its_own() -> None:
     x = torch.tensor([[[3.0, 4.0]]])
     in_half_0, in_half_1 = np.array([8]), np.array([12])
-    estimated_in_half_1 = around([0, 1], half=1).off(only([0, 1], half=1), 0, 1)
-    assert estimated_in_half_1(in_half_0)[MLP_0](x).tolist() == [[[3, 1]]]
-    batch = estimated_in_half_1(np.array([8, 12]))[MLP_0](x.expand(2, 1, 2))
+    crossed = around([0, 1], half=0).off(only([0, 1], half=1), 0, 1)
+    assert crossed(in_half_0)[MLP_0](x).tolist() == [[[3, 1]]]
+    batch = crossed(np.array([8, 12]))[MLP_0](x.expand(2, 1, 2))
     assert batch.tolist() == [[[3, 1]], [[3, 4]]]  # half 0 has no direction for half 1
-    assert estimated_in_half_1(in_half_1) == {}
+    assert crossed(in_half_1) == {}
+
+
+def test_noise_in_the_means_does_not_look_like_a_mechanism_of_its_own() -> None:
+    # All write the same direction when they refuse, under noise that 4 prompts a mean leave large: T is 1.
+    rng = np.random.default_rng(0)
+    category, refused, half = (np.tile(flags, 4) for flags in ([0] * 8 + [1] * 8, [1, 1, 0, 0] * 4, HALF))
+    own, other = [], []
+    for _ in range(40):
+        writes = rng.standard_normal((64, 2, 2, 100)).astype(np.float32)
+        writes[refused == 1, 0, 1, 0] += 4
+        study = KnockOuts(two_mechanisms().chat, contrast(category, refused, half, writes=writes), [0])
+        directions = contrast_directions(study.contrast)
+        x = torch.from_numpy(writes[study.rows, None, 0, 1])
+        for knocked in (0, 1):
+            changed = study.off(directions, 0, 1, knocked=knocked)(study.rows)[MLP_0](x)
+            fall = (x - changed)[:, 0, 0].numpy()
+            own.append(fall[study.category == knocked].mean())
+            other.append(fall[study.category != knocked].mean())
+    assert np.mean(other) / np.mean(own) == pytest.approx(1, abs=0.05)
 
 
 def test_only_the_blocks_from_start_to_before_stop_are_changed() -> None:
