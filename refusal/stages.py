@@ -223,7 +223,10 @@ def _logger(study: Study, site: Site) -> Any:
     if kind in ("csv", "tensorboard"):
         loggers = import_module("pytorch_lightning.loggers")
         make = loggers.CSVLogger if kind == "csv" else loggers.TensorBoardLogger
-        return make(save_dir=study.folder / "logs", name=str(site), version=study.sae(site).name)
+        try:
+            return make(save_dir=study.folder / "logs", name=str(site), version=study.sae(site).name)
+        except ModuleNotFoundError as error:
+            raise InputError("logger=tensorboard needs a package that is not installed: pip install tensorboard") from error
     return None
 
 
