@@ -177,13 +177,18 @@ def building(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _disk_errors(folder: Path) -> Iterator[None]:
-    """Turn what a disk refuses into one line; any other ``OSError`` is not the disk's fault, and passes."""
+    """Turn what a disk refuses into one line; any other error is not the disk's fault, and passes.
+
+    The libraries in Rust that write models and tokenizers raise kinds of their own, which end in ``(os error 28)``.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in DISK_REFUSES:
+    except Exception as error:
+        in_rust = re.search(r"\(os error (\d+)\)", str(error))
+        number = error.errno if isinstance(error, OSError) else int(in_rust[1]) if in_rust else None
+        if number not in DISK_REFUSES:
             raise
-        raise InputError(f"cannot write {folder}: {os.strerror(error.errno)}") from error
+        raise InputError(f"cannot write {folder}: {os.strerror(number)}") from error
 
 
 def _flush(folder: Path) -> None:

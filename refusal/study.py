@@ -187,7 +187,7 @@ class Study:
             prompts = planted_prompts(self.vocabulary, **counts, seed=self.seed)
         else:
             prompts = read_orbench(self._data_dir, categories=(*CATEGORIES, *(data.categories or ())))
-        if data.categories:
+        if data.categories is not None:
             prompts = keep_categories(prompts, data.categories)
         prompts = cap(prompts, data.max_per_category, self.seed)
         if data.equalise:
@@ -208,8 +208,8 @@ class Study:
         return fingerprint(
             {
                 "schema": SCHEMA_VERSION,
-                "model": self._model_key(),
                 "prompts": [[prompt.id, prompt.fold] for prompt in self.prompts],
+                "model": self._model_key(),
                 "dtype": model.dtype,
                 "system_prompt": model.system_prompt,
                 "refusal_tokens": model.refusal_tokens,

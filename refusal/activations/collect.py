@@ -13,8 +13,10 @@ prompt's place in the study, so a prompt that fails is missing, and nothing shif
 from __future__ import annotations
 
 import json
+import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -169,19 +171,31 @@ def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int]:
         return list(given)
     paths = [folder / shard.file for shard in shards]
     table = labels.read_columns(paths, ("prompts/first_token", *LABELS))
-    labels.check_refusals(*(table[name] for name in LABELS))
-    tokens = choose_refusal_tokens(table["prompts/first_token"].tolist(), table["prompts/refused"].tolist())
+    with _kept_only_if_judged(folder):
+        labels.check_refusals(*(table[name] for name in LABELS))
+        tokens = choose_refusal_tokens(table["prompts/first_token"].tolist(), table["prompts/refused"].tolist())
     with FileLock(folder / ".scores.lock"):
         for path in paths:
             labels.score_shard(path, tokens)
     return tokens
 
 
+@contextmanager
+def _kept_only_if_judged(folder: Path) -> Iterator[None]:
+    """Remove what was collected if its labels are of no use: no later run could go on with it."""
+    try:
+        yield
+    except InputError:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
 def _finish(folder: Path, study: Study, content: Mapping[str, Any]) -> None:
     """Check the labels as a whole, and write the manifest, which makes the store complete."""
     paths = [folder / shard.file for shard in study.shards]
     table = labels.read_columns(paths, (*LABELS, *JUDGED, "failed/id"))
-    labels.check_refusals(*(table[name] for name in LABELS))
+    with _kept_only_if_judged(folder):
+        labels.check_refusals(*(table[name] for name in LABELS))
     failed = [
         {"id": prompt_id, "why": why}
         for prompt_id, why in zip(table["failed/id"].tolist(), table["failed/why"].tolist(), strict=True)

@@ -125,6 +125,10 @@ def check_disk(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free * FREE_SHARE:
         raise InputError(
-            f"the activations need {needed / 1e9:.1f} GB and {folder} has {free / 1e9:.1f} GB free; "
+            f"the activations need {_size(needed)} and {folder} has {_size(free)} free; "
             "lower collect.max_rows, choose fewer layers, or store bfloat16"
         )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:.1f} MB"

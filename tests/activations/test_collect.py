@@ -214,7 +214,7 @@ def test_a_disk_that_is_too_small_stops_it_at_once(
 ) -> None:
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
     monkeypatch.setattr(fill, "run_batch", None)
-    with pytest.raises(InputError, match="GB free"):
+    with pytest.raises(InputError, match="MB free"):
         run(planted, tmp_path / "store")
 
 

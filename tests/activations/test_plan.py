@@ -90,5 +90,5 @@ def test_the_disk_is_checked_before_anything_is_written(tmp_path: Path, monkeypa
     assert needed == 2 * (24_000 + 320) + 13_000 + 10_240
     check_disk(tmp_path, needed)
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: type("Usage", (), {"free": needed}))
-    with pytest.raises(InputError, match=r"need 0\.0 GB and .*collect\.max_rows"):
+    with pytest.raises(InputError, match=r"need 0\.1 MB and .*collect\.max_rows"):
         check_disk(tmp_path, needed)
