@@ -57,8 +57,8 @@ def residual_transfer(study: PlantedStudy, layer: int) -> float:
 
     def knock(a: int) -> Condition:
         def condition(rows: np.ndarray) -> dict[Site, Edit]:
-            other, category = 1 - contrast.half[rows], contrast.category[rows]
-            off, around = torch.from_numpy(w[other, a])[:, None], torch.from_numpy(centre[other, category])[:, None]
+            half, category = contrast.half[rows], contrast.category[rows]
+            off, around = torch.from_numpy(w[1 - half, a])[:, None], torch.from_numpy(centre[half, category])[:, None]
             return {site: lambda value: value - ((value - around) * off).sum(-1, keepdim=True) * off}
 
         return condition
