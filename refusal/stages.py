@@ -226,7 +226,7 @@ def _logger(study: Study, site: Site) -> Any:
         try:
             return make(save_dir=study.folder / "logs", name=str(site), version=study.sae(site).name)
         except ModuleNotFoundError as error:
-            raise InputError("logger=tensorboard needs a package that is not installed: pip install tensorboard") from error
+            raise InputError("logger=tensorboard needs a package of that name: pip install tensorboard") from error
     return None
 
 
