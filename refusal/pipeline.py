@@ -122,6 +122,12 @@ def _collect(study: Study) -> None:
 
 
 def _train(study: Study) -> None:
+    trainer = study.options.trainer
+    if (trainer.devices, trainer.num_nodes) != ("1", 1):  # the other processes would wait for the first one's locks
+        raise InputError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: an autoencoder trains on one "
+            "device of one machine; several train at once as jobs of a multirun (-m launcher=joblib)"
+        )
     missing = [study.sae(site) for site in study.sites if not study.has_sae(site)]
     if missing and not study.options.train_saes:
         raise InputError(f"there is no autoencoder in {missing[0]}, and train_saes=false; run train.py first")
