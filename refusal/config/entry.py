@@ -31,7 +31,13 @@ def command(task: Task) -> Callable[[], None]:
     """Make a script's main function of its task, which has the script's name."""
 
     def main() -> None:
-        sys.exit(run(task, sys.argv[1:]))
+        try:
+            status = run(task, sys.argv[1:])
+            sys.stdout.flush()
+        except BrokenPipeError:  # whoever read the output, such as head, has left
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            status = 1
+        sys.exit(status)
 
     return main
 

@@ -65,3 +65,12 @@ def test_names_are_completed_by_the_tabulator_key() -> None:
     command = [sys.executable, "train.py", "-sc", "query=bash"]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["sampler=category_balanced"]
+
+
+def test_a_reader_that_leaves_early_costs_no_traceback() -> None:
+    read, write = os.pipe()
+    with subprocess.Popen([sys.executable, ROOT / "train.py", "--help"], stdout=write, stderr=subprocess.PIPE) as page:
+        os.close(read)
+        os.close(write)
+        assert page.stderr is not None
+        assert page.stderr.read() == b""
