@@ -80,7 +80,7 @@ def score_shard(path: Path, token_ids: Sequence[int]) -> None:
     waiting, logits = unscored_path(path), logits_path(path)
     if not waiting.exists():
         return
-    scores = refusal_score(torch.from_numpy(np.load(logits)), token_ids)
+    scores = refusal_score(torch.from_numpy(np.load(logits, allow_pickle=False)), token_ids)
     with open_shard(waiting, "r+") as file:
         dataset(file, "prompts/refusal_score")[...] = scores.numpy()  # in place: the file keeps its shape
     flush(waiting)

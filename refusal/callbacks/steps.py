@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn, JobStatus
@@ -15,14 +16,14 @@ from refusal.config.options import from_config
 from refusal.config.schemas import Options
 
 
-class Step(Callback):
+class Step(Callback, ABC):
     """Acts when a job has ended well, if ``callbacks.<name>`` says so."""
 
     name: ClassVar[str]
 
+    @abstractmethod
     def act(self, options: Options) -> object:
         """Do the step; what it returns goes into the job's outcome."""
-        raise NotImplementedError
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         """Do the step, or mark the job as failed."""

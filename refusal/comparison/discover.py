@@ -19,13 +19,22 @@ from refusal.artifacts import clean_name, write_json
 from refusal.circuits.agreement import agreement
 from refusal.circuits.behaviour import behaviour
 from refusal.circuits.circuit import Circuit, save_circuit
-from refusal.circuits.discover import circuit_means, circuits_of
+from refusal.circuits.discover import circuit_means
 from refusal.circuits.evaluation import evaluate
 from refusal.circuits.importances import Attribution, save_attribution
 from refusal.comparison import overlap
 from refusal.comparison.conclusion import conclude
 from refusal.comparison.knockout import KnockOuts
-from refusal.comparison.material import Attribute, Found, Material, Settings, find_circuits, gather, joined
+from refusal.comparison.material import (
+    Attribute,
+    Found,
+    Material,
+    Settings,
+    circuits_with,
+    find_circuits,
+    gather,
+    joined,
+)
 from refusal.comparison.readings import circuit_drops, direct_reading, reading, window_drops
 from refusal.comparison.transfer import Direct, measure_direct, voting_layers
 from refusal.models.chat import ChatModel
@@ -209,17 +218,7 @@ def _separate(
     settings, contrast = material.settings, material.contrast
     train, heldout = found.train.with_baseline("zero"), found.heldout.with_baseline("zero")
     of_train = attribute(train)
-    circuits = circuits_of(
-        train,
-        of_train,
-        model=model,
-        method=settings.method,
-        fingerprint=fingerprint,
-        node_threshold=settings.node_threshold,
-        edge_threshold=settings.edge_threshold,
-        top_n_per_layer=settings.top_n_per_layer,
-        sides=("safe", "toxic"),
-    )
+    circuits = circuits_with(settings, train, of_train, model=model, fingerprint=fingerprint, sides=("safe", "toxic"))
     importances = joined(of_train, attribute(heldout))
     directions = {site: material.directions(site) for site in train.sites}
     together = _compared_together(train.sites, 0, voting_layers(contrast.n_layers))

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from refusal.activations.store import ActivationStore
 from refusal.circuits.circuit import Circuit
-from refusal.circuits.discover import circuits_of
+from refusal.circuits.discover import Key, circuits_of
 from refusal.circuits.experiment import Experiment
 from refusal.circuits.importances import Importances
 from refusal.comparison.contrast import Contrast
@@ -143,18 +143,32 @@ def find_circuits(material: Material, attribute: Attribute, *, model: str, finge
     train = material.experiment(0, settings.baseline)
     heldout = material.experiment(1, train.reference)
     of_train = attribute(train)
-    circuits = circuits_of(
-        train,
-        of_train,
+    circuits = circuits_with(settings, train, of_train, model=model, fingerprint=fingerprint)
+    by_category = {category: circuit for (category, _), circuit in circuits.items()}
+    return Found(train, heldout, joined(of_train, attribute(heldout)), by_category)
+
+
+def circuits_with(
+    settings: Settings,
+    experiment: Experiment,
+    importances: Mapping[Site, Importances],
+    *,
+    model: str,
+    fingerprint: str,
+    sides: Sequence[str] = ("all",),
+) -> dict[Key, Circuit]:
+    """Choose circuits as the settings say; see :func:`circuits_of`."""
+    return circuits_of(
+        experiment,
+        importances,
         model=model,
         method=settings.method,
         fingerprint=fingerprint,
         node_threshold=settings.node_threshold,
         edge_threshold=settings.edge_threshold,
         top_n_per_layer=settings.top_n_per_layer,
+        sides=sides,
     )
-    by_category = {category: circuit for (category, _), circuit in circuits.items()}
-    return Found(train, heldout, joined(of_train, attribute(heldout)), by_category)
 
 
 def joined(first: Mapping[Site, Importances], second: Mapping[Site, Importances]) -> dict[Site, Importances]:
