@@ -34,6 +34,10 @@ class Prompt:
     split: str
     fold: str = ""
     """One of ``FOLDS`` once it has been drawn."""
+    source: str = ""
+    """Id of the prompt that it was made from; empty: it is an original."""
+    variant: str = ""
+    """Name of the augmentation that made it; empty: it is an original."""
 
 
 def make_prompts(rows: Iterable[tuple[str, str, str]]) -> list[Prompt]:
