@@ -141,6 +141,11 @@ def _train(study: Study) -> None:
 
 def _discover(study: Study) -> bool:
     """Have the circuits; return whether they were there."""
+    model = study.options.model
+    if model.response_tokens == 0 and model.refusal_tokens is None:
+        raise InputError(
+            "model.response_tokens=0 asks for no responses, and without them nothing tells what is refused"
+        )
     is_there = partial(study.has, study.circuits)
     if not is_there() and not (study.has_store() and all(study.has_sae(site) for site in study.sites)):
         _train(study)

@@ -23,6 +23,7 @@ from refusal.progress import say
 from refusal.study import Study
 
 if TYPE_CHECKING:
+    from refusal.activations.recipe import Recipe as CollectionRecipe
     from refusal.models.chat import ChatModel
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "numpy", "h5py")
@@ -53,25 +54,41 @@ def analyze(study: Study) -> None:
 def collect(study: Study) -> None:
     """Collect the activations, or go on with what a killed run left."""
     from refusal.activations.collect import collect
-    from refusal.models.refusal_score import REFUSAL_PHRASES
-    from refusal.models.selftest import check_padding
+    from refusal.models.selftest import check_model
 
-    options, chat = study.options, _chat(study)
-    check_padding(chat, [prompt.text for prompt in study.prompts])
+    recipe = collection_recipe(study)
+    chat, options = _chat(study), study.options.collect
+    check_model(chat, [prompt.text for prompt in study.prompts])
     collect(
         chat,
         study.prompts,
-        study.sites,
+        recipe,
         study.store,
-        response_tokens=options.model.response_tokens,
-        token_budget=options.collect.token_budget,
-        seed=study.seed,
-        phrases=options.model.refusal_phrases or REFUSAL_PHRASES,
-        refusal_tokens=options.model.refusal_tokens,
-        max_rows=options.collect.max_rows,
-        writes=options.collect.writes,
-        dtype=options.collect.store_dtype,
+        token_budget=options.token_budget,
+        compression=options.compression,
         card=_card(study),
+    )
+
+
+def collection_recipe(study: Study) -> CollectionRecipe:
+    """Return what decides the content of the activations, beside the model and the prompts."""
+    from refusal.activations.recipe import Recipe
+    from refusal.models.refusal_score import REFUSAL_PHRASES
+
+    model, options = study.options.model, study.options.collect
+    return Recipe(
+        sites=tuple(study.sites),
+        positions=tuple(options.positions),
+        response_positions=options.response_positions,
+        response_tokens=model.response_tokens,
+        refused_by=model.refused_by,
+        phrases=(*(model.refusal_phrases or REFUSAL_PHRASES), *model.extra_refusal_phrases),
+        refusal_tokens=None if model.refusal_tokens is None else tuple(model.refusal_tokens),
+        max_rows=options.max_rows,
+        writes=options.writes,
+        dtype=options.store_dtype,
+        too_long=options.too_long,
+        seed=study.seed,
     )
 
 
@@ -185,8 +202,12 @@ def _chat(study: Study) -> ChatModel:
         revision=study.revision,
         dtype=model.dtype,
         device=model.device,
+        device_map=model.device_map,
         attn_implementation=model.attn_implementation,
+        padding_side=model.padding_side,
         system_prompt=model.system_prompt,
+        chat_template=study.chat_template,
+        thinking=model.thinking,
     )
 
 

@@ -10,23 +10,24 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from functools import cached_property
+from functools import cached_property, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from refusal import InputError
 from refusal.artifacts import CARD, clean_name, fingerprint, read_json
-from refusal.config.schemas import FolderData, HubModel, LocalModel, Options, PlantedData, PlantedModel
-from refusal.models.files import config_path, file_hashes, shape_of
+from refusal.config.schemas import HubModel, LocalModel, Options, PlantedData, PlantedModel
+from refusal.models.files import config_path, file_hashes, read_template, shape_of
 from refusal.models.planted_plan import Plan
 from refusal.models.sites import Site, choose
-from refusal.prompts.mini import mini_folder
-from refusal.prompts.orbench import read_orbench
-from refusal.prompts.planted import Vocabulary, make_vocabulary, planted_prompts
+from refusal.prompts.augment import augmented
+from refusal.prompts.planted import Vocabulary, make_vocabulary
 from refusal.prompts.prompt import CATEGORIES, Prompt
-from refusal.prompts.select import cap, equalise, keep_categories, with_folds
+from refusal.prompts.select import choose_prompts, with_folds
 from refusal.sae.sizes import n_active, n_auxiliary
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"  # the card of a store
 STARTED = time.time()
 """What is older than this process is built again where ``force`` says so."""
@@ -153,6 +154,12 @@ class Study:
         return self._config.parent.name if isinstance(self.options.model, HubModel) else None
 
     @cached_property
+    def chat_template(self) -> str | None:
+        """The template that takes the place of the tokenizer's, if one is given."""
+        path = self.options.model.chat_template
+        return None if path is None else read_template(Path(path).expanduser())
+
+    @cached_property
     def vocabulary(self) -> Vocabulary:
         """Words of the planted model and prompts."""
         return make_vocabulary(self.seed, self._categories)
@@ -180,24 +187,18 @@ class Study:
 
     @cached_property
     def prompts(self) -> list[Prompt]:
-        """The prompts, drawn and put into folds."""
+        """The prompts: drawn, put into folds, and at last augmented, which changes nothing for the originals."""
         data = self.options.data
-        if isinstance(data, PlantedData):
-            counts = {"n_safe": data.n_safe, "n_hard": data.n_hard, "n_toxic": data.n_toxic}
-            prompts = planted_prompts(self.vocabulary, **counts, seed=self.seed)
-        else:
-            prompts = read_orbench(self._data_dir, categories=(*CATEGORIES, *(data.categories or ())))
-        if data.categories is not None:
-            prompts = keep_categories(prompts, data.categories)
-        prompts = cap(prompts, data.max_per_category, self.seed)
-        if data.equalise:
-            prompts = equalise(prompts, self.seed)
-        return with_folds(prompts, self.seed)
-
-    @property
-    def _data_dir(self) -> Path:
-        data = self.options.data
-        return Path(data.dir).expanduser() if isinstance(data, FolderData) else mini_folder()
+        read = partial(locate(data.target), **data.arguments())
+        chosen = choose_prompts(
+            read(self.vocabulary, seed=self.seed) if isinstance(data, PlantedData) else read(),
+            categories=data.categories,
+            focus=data.focus,
+            max_per_category=data.max_per_category,
+            equal=data.equalise,
+            seed=self.seed,
+        )
+        return augmented(with_folds(chosen, self.seed), data.augment, self.seed)
 
     # --- fingerprints ------------------------------------------------------------------------------
 
@@ -212,11 +213,17 @@ class Study:
                 "model": self._model_key(),
                 "dtype": model.dtype,
                 "system_prompt": model.system_prompt,
+                "chat_template": self.chat_template,
+                "thinking": model.thinking,
                 "refusal_tokens": model.refusal_tokens,
-                "refusal_phrases": model.refusal_phrases,
+                "refused_by": model.refused_by,
+                "refusal_phrases": [model.refusal_phrases, *model.extra_refusal_phrases],
                 "response_tokens": model.response_tokens,
+                "positions": sorted(set(collect.positions)),
+                "response_positions": collect.response_positions,
                 "max_rows": collect.max_rows,
                 "writes": collect.writes,
+                "too_long": collect.too_long,
                 "store_dtype": collect.store_dtype,
                 "seed": self.seed,
             }
@@ -262,3 +269,16 @@ class Study:
             **own,
             "aux_k": n_auxiliary(d_model, own["aux_k"]),
         }
+
+
+def locate(target: str) -> Any:
+    """Return what an import path such as ``refusal.circuits.attribution.atp.attribute`` names.
+
+    Raises:
+        InputError: There is no such thing.
+    """
+    module, _, name = target.rpartition(".")
+    try:
+        return getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"there is no {target}: {error}") from error

@@ -17,46 +17,39 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from filelock import FileLock
 
 from refusal import InputError
 from refusal.activations import labels
-from refusal.activations.encoding import check_dtype
 from refusal.activations.fill import Filler
 from refusal.activations.plan import CALIBRATION, ShardPlan, check_disk
-from refusal.activations.shard import dataset, open_shard
+from refusal.activations.recipe import Recipe
+from refusal.activations.shard import dataset, open_shard, read_sections
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore, is_complete
-from refusal.activations.study import Options, Study, make_study
+from refusal.activations.study import Study, make_study, max_tokens
 from refusal.artifacts import read_json, write_json
 from refusal.models.chat import ChatModel
-from refusal.models.refusal_score import REFUSAL_PHRASES, choose_refusal_tokens
-from refusal.models.sites import Site
+from refusal.models.refusal_score import choose_refusal_tokens
 from refusal.progress import say, warn
 from refusal.prompts.prompt import Prompt
 
 PLAN = "plan.json"
 LOCK = ".plan.lock"
-LABELS = ("prompts/refused", "prompts/response", "failed/why")
-JUDGED = ("prompts/refused", "prompts/refusal_score", "prompts/split", "prompts/fold")
 
 
-def collect(  # noqa: PLR0913  the options of a collection, each of its own
+def collect(
     chat: ChatModel,
     prompts: Sequence[Prompt],
-    sites: Sequence[Site],
+    recipe: Recipe,
     folder: Path,
     *,
-    response_tokens: int = 16,
     token_budget: int = 4096,
-    seed: int = 0,
-    phrases: Sequence[str] = REFUSAL_PHRASES,
-    refusal_tokens: Sequence[int] | None = None,
-    max_rows: int = 2_000_000,
-    writes: bool = True,
-    dtype: str = "float32",
+    compression: str | None = None,
     card: Mapping[str, Any],
 ) -> ActivationStore:
     """Collect activations into a folder, or go on with what a killed run left there, or find it complete.
@@ -64,16 +57,10 @@ def collect(  # noqa: PLR0913  the options of a collection, each of its own
     Args:
         chat: The model.
         prompts: The prompts, with their folds.
-        sites: Where to read activations.
+        recipe: What decides the content, beside the model and the prompts.
         folder: The store; its name should have the fingerprint of everything that changes the content.
-        response_tokens: Greatest length of the greedy responses.
         token_budget: Padded tokens of a batch; halved whenever memory runs out. Does not change the content.
-        seed: What the order of prompts and rows follows from.
-        phrases: Openings by which a response counts as a refusal.
-        refusal_tokens: Tokens that open refusals; learnt from the calibration fold if None.
-        max_rows: Past it, each prompt gives a random sample of its rows, always with the last position.
-        writes: Whether to keep what every component of every layer adds at the last position.
-        dtype: Type on disk, ``float32`` or ``bfloat16``.
+        compression: Of activations on disk, ``lzf`` or ``gzip``; does not change the content.
         card: What made this, put into the manifest.
 
     Raises:
@@ -85,24 +72,16 @@ def collect(  # noqa: PLR0913  the options of a collection, each of its own
         say("activations", "found", folder)
         return ActivationStore(folder)
     started = time.monotonic()
-    check_dtype(dtype)
-    options = Options(
-        sites=tuple(sorted(sites)),
-        response_tokens=response_tokens,
-        seed=seed,
-        phrases=tuple(phrases),
-        refusal_tokens=_checked_tokens(chat, refusal_tokens),
-        max_rows=max_rows,
-        writes=writes,
-        dtype=dtype,
-    )
-    study = make_study(chat, prompts, options)
+    recipe = replace(recipe, sites=tuple(sorted(recipe.sites)))
+    _check_tokens(chat, recipe.refusal_tokens or ())
+    study = make_study(chat, prompts, recipe)
     n_before = _prepare(chat, study, folder)
-    filler = Filler(chat, study, folder, token_budget)
+    filler = Filler(chat, study, folder, token_budget=token_budget, compression=compression)
     tokens = _calibrate(filler, study, folder)
     filler.fill([shard for shard in study.shards if shard.fold != CALIBRATION], tokens)
-    manifest = {**card, **options.as_json(), "n_layers": chat.n_layers, "d_model": chat.d_model}
-    manifest |= {"refusal_tokens": tokens, "seconds": round(time.monotonic() - started, 1)}
+    manifest = {**card, **recipe.as_json(), "n_layers": chat.n_layers, "d_model": chat.d_model}
+    manifest |= {"max_prompt_tokens": max_tokens(chat, recipe), "refusal_tokens": tokens}
+    manifest |= {"seconds": round(time.monotonic() - started, 1)}
     with FileLock(folder / LOCK):
         if not is_complete(folder):
             _finish(folder, study, manifest)
@@ -112,22 +91,17 @@ def collect(  # noqa: PLR0913  the options of a collection, each of its own
     return ActivationStore(folder)
 
 
-def _checked_tokens(chat: ChatModel, tokens: Sequence[int] | None) -> tuple[int, ...] | None:
-    if tokens is None:
-        return None
-    vocab = chat.model.config.vocab_size
+def _check_tokens(chat: ChatModel, tokens: Sequence[int]) -> None:
+    vocab = chat.model.config.get_text_config().vocab_size
     for token in tokens:
         if not 0 <= token < vocab:
             raise InputError(f"model.refusal_tokens: {token} is not a token of {chat.name}, which has {vocab}")
-    if not tokens:
-        raise InputError("model.refusal_tokens is empty; leave it null to learn the tokens from the model's responses")
-    return tuple(tokens)
 
 
 def _prepare(chat: ChatModel, study: Study, folder: Path) -> int:
     """Write the plan, or check what an earlier run left of the same one; return how many shards are there."""
     shards = {shard.file: [study.prompts[i].id for i in shard.prompts] for shard in study.shards}
-    plan = {**study.options.as_json(), "shards": shards}
+    plan = {**study.recipe.as_json(), "shards": shards}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
@@ -160,23 +134,25 @@ def _is_intact(path: Path, shard: ShardPlan) -> bool:
     return False
 
 
-def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int]:
-    """Run the calibration fold, and return the refusal tokens, learnt from it unless they were given."""
-    given = study.options.refusal_tokens
+def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int] | None:
+    """Run the calibration fold; return the refusal tokens: given, or learnt from it, or None without responses."""
+    recipe = study.recipe
     shards = [shard for shard in study.shards if shard.fold == CALIBRATION]
-    if not shards and given is None:
+    if not recipe.learns_tokens:
+        filler.fill(shards, recipe.refusal_tokens)
+        return None if recipe.refusal_tokens is None else list(recipe.refusal_tokens)
+    if not shards:
         raise InputError("no prompt is in the calibration fold, so give model.refusal_tokens=[...]")
-    filler.fill(shards, given)
-    if given is not None:
-        return list(given)
+    filler.fill(shards, None)
     paths = [folder / shard.file for shard in shards]
-    table = labels.read_columns(paths, ("prompts/first_token", *LABELS))
+    table = labels.read_columns(paths, ("prompts/first_token", "prompts/by_phrases", "prompts/response", "failed/why"))
+    by_phrases = table["prompts/by_phrases"]
     with _kept_only_if_judged(folder):
-        labels.check_refusals(*(table[name] for name in LABELS))
-        tokens = choose_refusal_tokens(table["prompts/first_token"].tolist(), table["prompts/refused"].tolist())
+        labels.check_refusals(by_phrases, table["prompts/response"], table["failed/why"], "phrases")
+        tokens = choose_refusal_tokens(table["prompts/first_token"].tolist(), by_phrases.tolist())
     with FileLock(folder / ".scores.lock"):
         for path in paths:
-            labels.score_shard(path, tokens)
+            labels.score_shard(path, tokens, recipe.refused_by)
     return tokens
 
 
@@ -193,9 +169,9 @@ def _kept_only_if_judged(folder: Path) -> Iterator[None]:
 def _finish(folder: Path, study: Study, content: Mapping[str, Any]) -> None:
     """Check the labels as a whole, and write the manifest, which makes the store complete."""
     paths = [folder / shard.file for shard in study.shards]
-    table = labels.read_columns(paths, (*LABELS, *JUDGED, "failed/id"))
+    table = labels.read_columns(paths, (*labels.JUDGED, "prompts/response", "failed/id", "failed/why"))
     with _kept_only_if_judged(folder):
-        labels.check_refusals(*(table[name] for name in LABELS))
+        summary = _summary(table, study.recipe)
     failed = [
         {"id": prompt_id, "why": why}
         for prompt_id, why in zip(table["failed/id"].tolist(), table["failed/why"].tolist(), strict=True)
@@ -203,22 +179,24 @@ def _finish(folder: Path, study: Study, content: Mapping[str, Any]) -> None:
     if failed:
         warn(f"{len(failed)} of {len(study.prompts)} prompts could not be run; the first: {failed[0]['why']}")
     shards = [_entry(path, shard) for path, shard in zip(paths, study.shards, strict=True)]
-    write_json(
-        folder / MANIFEST,
-        {
-            "schema_version": SCHEMA_VERSION,
-            **content,
-            **labels.summary(*(table[name] for name in JUDGED)),
-            "n_rows": sum(shard["n_rows"] for shard in shards),
-            "shards": shards,
-            "failed": failed,
-        },
-    )
+    n_rows = sum(shard["n_rows"] for shard in shards)
+    manifest = {"schema_version": SCHEMA_VERSION, **content, **summary}
+    write_json(folder / MANIFEST, {**manifest, "n_rows": n_rows, "shards": shards, "failed": failed})
+
+
+def _summary(table: Mapping[str, np.ndarray], recipe: Recipe) -> dict[str, Any]:
+    """Return what the manifest says of the labels; raises where they are of no use."""
+    if not recipe.has_scores:
+        return {"labels": "none", "refusal_rate": {}, "score_auc": None, "agreement": None}
+    labels.check_refusals(table["prompts/refused"], table["prompts/response"], table["failed/why"], recipe.refused_by)
+    summary = {"labels": recipe.refused_by, **labels.summary(table)}
+    return summary if recipe.has_responses else {**summary, "agreement": None}
 
 
 def _entry(path: Path, shard: ShardPlan) -> dict[str, Any]:
     """Return what the manifest says of a shard."""
     with open_shard(path) as file:
         counts = {"n_prompts": len(dataset(file, "prompts/id")), "n_rows": len(dataset(file, "rows/prompt"))}
+        sections = read_sections(file)
     name = {"file": shard.file, "category": shard.category, "split": shard.split, "fold": shard.fold}
-    return {**name, **counts, "bytes": path.stat().st_size}
+    return {**name, **counts, "sections": sections, "bytes": path.stat().st_size}

@@ -7,7 +7,7 @@ in and it gets its final name.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ import torch
 
 from refusal import InputError
 from refusal.activations.plan import CALIBRATION
-from refusal.activations.shard import column, dataset, flush, open_shard
+from refusal.activations.shard import column, flush, open_shard, replace_column
 from refusal.models.refusal_score import refusal_score
 from refusal.progress import warn
 
 MIN_AUC = 0.9
+JUDGED = tuple(f"prompts/{name}" for name in ("refused", "by_phrases", "by_score", "refusal_score", "split", "fold"))
 
 
 def unscored_path(path: Path) -> Path:
@@ -54,13 +55,22 @@ def read_columns(paths: Sequence[Path], names: Sequence[str]) -> dict[str, np.nd
     return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def check_refusals(refused: np.ndarray, responses: np.ndarray, failures: np.ndarray) -> None:
+def judged(by_phrases: np.ndarray, by_score: np.ndarray, rule: str) -> np.ndarray:
+    """Return whether each prompt counts as refused, by one of ``RULES``; all bool [n_prompts].
+
+    By ``both``, a prompt on which the two disagree is not refused, nor has it a part in comparisons (``evidence``).
+    """
+    return {"phrases": by_phrases, "score": by_score, "both": by_phrases & by_score}[rule]
+
+
+def check_refusals(refused: np.ndarray, responses: np.ndarray, failures: np.ndarray, rule: str) -> None:
     """Raise an ``InputError`` if the model refused none of the prompts, or all: there is nothing to compare.
 
     Args:
         refused: Whether each prompt was refused, bool [n_prompts].
         responses: [n_prompts].
         failures: Why other prompts could not be run.
+        rule: By which of ``RULES``.
     """
     if not len(refused):
         raise InputError(f"none of the prompts could be run; the first: {failures[0]}")
@@ -68,43 +78,46 @@ def check_refusals(refused: np.ndarray, responses: np.ndarray, failures: np.ndar
     if 0 < n_refused < len(refused):
         return
     openings = ", ".join(repr(" ".join(response.split()[:6])) for response in responses[:3])
+    by = {"phrases": "the phrases in model.refusal_phrases", "score": "the sign of the refusal score"}.get(
+        rule, "the phrases and the refusal score together"
+    )
     raise InputError(
         f"the model {'always' if n_refused else 'never'} refuses: {n_refused} of {len(refused)} prompts, "
-        f"by the phrases in model.refusal_phrases (responses begin {openings or 'not at all'}); "
-        "choose another model, data or phrases"
+        f"by {by} (responses begin {openings or 'not at all'}); choose another model, data or phrases"
     )
 
 
-def score_shard(path: Path, token_ids: Sequence[int]) -> None:
+def score_shard(path: Path, token_ids: Sequence[int], rule: str) -> None:
     """Fill a waiting shard's scores in and give it its final name; a shard that is done stays as it is."""
     waiting, logits = unscored_path(path), logits_path(path)
     if not waiting.exists():
         return
-    scores = refusal_score(torch.from_numpy(np.load(logits, allow_pickle=False)), token_ids)
+    scores = refusal_score(torch.from_numpy(np.load(logits, allow_pickle=False)), token_ids).numpy()
     with open_shard(waiting, "r+") as file:
-        dataset(file, "prompts/refusal_score")[...] = scores.numpy()  # in place: the file keeps its shape
+        replace_column(file, "prompts/refusal_score", scores)
+        replace_column(file, "prompts/by_score", scores > 0)
+        replace_column(file, "prompts/refused", judged(column(file, "prompts/by_phrases"), scores > 0, rule))
     flush(waiting)
     waiting.replace(path)
     logits.unlink(missing_ok=True)
 
 
-def summary(refused: np.ndarray, refusal_score: np.ndarray, split: np.ndarray, fold: np.ndarray) -> dict[str, Any]:
-    """Return the refusal rate of each split, and how well the score tells refused prompts outside calibration.
+def summary(table: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the refusal rate of each split, how well the score tells refused prompts, and how often labels agree.
 
     Args:
-        refused: Whether each prompt was refused, bool [n_prompts].
-        refusal_score: float32 [n_prompts].
-        split: [n_prompts].
-        fold: [n_prompts].
+        table: The columns ``JUDGED`` of all prompts; the area under the ROC is that of prompts outside calibration.
     """
-    judged = fold != CALIBRATION
-    auc = area_under_roc(refusal_score[judged], refused[judged])
+    refused, split = table["prompts/refused"], table["prompts/split"]
+    unseen = table["prompts/fold"] != CALIBRATION
+    auc = area_under_roc(table["prompts/refusal_score"][unseen], refused[unseen])
     if auc is not None and auc < MIN_AUC:
         warn(
             f"the refusal score tells refused prompts from others badly (area under the ROC {auc:.2f}, under {MIN_AUC})"
         )
     rates = {name: float(refused[split == name].mean()) for name in sorted(set(split.tolist()))}
-    return {"refusal_rate": rates, "score_auc": auc}
+    agreement = float((table["prompts/by_phrases"] == table["prompts/by_score"]).mean())
+    return {"refusal_rate": rates, "score_auc": auc, "agreement": agreement}
 
 
 def area_under_roc(scores: np.ndarray, refused: np.ndarray) -> float | None:

@@ -36,31 +36,35 @@ class ShardPlan:
     prompts: tuple[int, ...]
 
 
-def sample_rows(candidates: Sequence[np.ndarray], max_rows: int, seed: int) -> list[np.ndarray]:
+def sample_rows(
+    candidates: Sequence[np.ndarray], always: Sequence[Sequence[int]], max_rows: int, seed: int
+) -> list[np.ndarray]:
     """Return which positions of each prompt become rows: all of them, or a seeded sample of at most ``max_rows``.
 
     Args:
-        candidates: Positions that may become rows, for each prompt, ascending; the last is always kept.
+        candidates: Positions that may become rows, for each prompt, ascending.
+        always: Those of each prompt's candidates that are kept in any case.
         max_rows: Greatest sum of rows.
         seed: What the sample follows from.
 
     Raises:
-        InputError: There are more prompts than rows.
+        InputError: Those that are always kept are more than that.
     """
-    n_prompts, total = len(candidates), sum(len(positions) for positions in candidates)
+    total, needed = sum(map(len, candidates)), sum(map(len, always))
     if total <= max_rows:
         return list(candidates)
-    if max_rows < n_prompts:
+    if max_rows < needed:
         raise InputError(
-            f"collect.max_rows={max_rows} is less than a row for each of the {n_prompts} prompts; "
-            "raise it, or lower data.max_per_category"
+            f"collect.max_rows={max_rows} is less than the {needed} rows that the {len(candidates)} prompts need at "
+            "least; raise it, or lower data.max_per_category"
         )
-    share = (max_rows - n_prompts) / (total - n_prompts)
+    share = (max_rows - needed) / (total - needed)
     rng = np.random.default_rng([seed, 3])
-    return [
-        np.append(np.sort(rng.permutation(positions[:-1])[: int(share * (len(positions) - 1))]), positions[-1])
-        for positions in candidates
-    ]
+    kept = []
+    for positions, fixed in zip(candidates, always, strict=True):
+        others = rng.permutation(np.setdiff1d(positions, fixed))
+        kept.append(np.union1d(others[: int(share * len(others))], fixed).astype(np.int64))
+    return kept
 
 
 def plan_shards(prompts: Sequence[Prompt], n_rows: Sequence[int], seed: int) -> list[ShardPlan]:
@@ -117,7 +121,7 @@ def bytes_needed(
 ) -> int:
     """Estimate what a store takes on disk."""
     numbers = n_rows * n_sites * d_model + n_prompts * n_layers * 2 * d_model * writes
-    return numbers * DTYPES[dtype].itemsize + n_rows * 13 + n_prompts * 1024
+    return numbers * DTYPES[dtype].itemsize + n_rows * 14 + n_prompts * 1024
 
 
 def check_disk(folder: Path, needed: int) -> None:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MANIFEST = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def is_complete(folder: Path) -> bool:
@@ -62,11 +62,15 @@ class ActivationStore:
         self.sites: list[Site] = [parse_site(name) for name in self.manifest["sites"]]
         self.d_model: int = self.manifest["d_model"]
         self.n_layers: int = self.manifest["n_layers"]
-        self.refusal_tokens: list[int] = self.manifest["refusal_tokens"]
+        self.refusal_tokens: list[int] = self.manifest["refusal_tokens"] or []
+        """Tokens that open refusals; none in a store without labels."""
+        self.max_prompt_tokens: int | None = self.manifest["max_prompt_tokens"]
+        """Longer prompts lost the end of their instruction."""
         self.shards: list[Shard] = [
             Shard(
                 self.folder / shard["file"],
-                *(shard[key] for key in ("category", "split", "fold", "n_prompts", "n_rows")),
+                **{key: shard[key] for key in ("category", "split", "fold", "n_prompts", "n_rows")},
+                sections=tuple(shard["sections"].items()),
             )
             for shard in self.manifest["shards"]
         ]
@@ -74,10 +78,28 @@ class ActivationStore:
     def prompts(self) -> pd.DataFrame:
         """Return the prompts with their labels, in the study's order, without those that failed.
 
-        Columns: id, text, category, split, fold, response, index (place in the study), n_tokens, first_token (of
-        the response), refused, refusal_score (nats).
+        Columns: id, text, category, split, fold, source (id of the prompt it was made from, or its own), variant
+        (how; empty for an original), response, index (place in the study), n_tokens, first_token (of the response),
+        refused, by_phrases, by_score, refusal_score (nats), truncated (tokens cut).
         """
         return self._table.copy()
+
+    def evidence(self) -> np.ndarray:
+        """Return which prompts count in comparisons, bool [n_prompts], in the order of ``prompts()``.
+
+        Those made from another are no observations of their own, and where both rules have to say what was refused,
+        a prompt on which they disagree is neither refused nor complied with.
+
+        Raises:
+            InputError: The collection asked for no responses and no scores.
+        """
+        if self.manifest["labels"] == "none":
+            raise InputError(
+                f"{self.folder} has no labels, as model.response_tokens=0 asked for no responses; collect them"
+            )
+        table = self._table
+        agree = (table["by_phrases"] == table["by_score"]).to_numpy() | (self.manifest["labels"] != "both")
+        return (table["variant"] == "").to_numpy() & agree
 
     @cached_property
     def _table(self) -> pd.DataFrame:
@@ -116,6 +138,20 @@ class ActivationStore:
         """Return a site's activations at the last prompt position: float32 [n_prompts, d_model], as ``prompts()``."""
         return self._in_order([self.read_rows(shard, site, 0, shard.n_prompts) for shard in self.shards])
 
+    def last_instruction(self, site: Site | str) -> np.ndarray:
+        """Return a site's activations at the last token of the instruction, float32 [n_prompts, d_model].
+
+        Raises:
+            InputError: The collection left that position out.
+        """
+        if "last_instruction" not in self.manifest["positions"]:
+            raise InputError(f"{self.folder} lacks last_instruction; add it to collect.positions")
+        # a template without text after the instruction makes it the last position itself
+        runs = [shard.runs(["last_instruction"]) or [(0, shard.n_prompts)] for shard in self.shards]
+        return self._in_order(
+            [self.read_rows(shard, site, *run[0]) for shard, run in zip(self.shards, runs, strict=True)]
+        )
+
     def strata(self, folds: Sequence[str]) -> list[Stratum]:
         """Return the strata that have rows in these folds, sorted by split and category."""
         rows: dict[tuple[str, str], int] = {}
@@ -135,7 +171,7 @@ class ActivationStore:
         return self._read(shard, f"activations/{site}", slice(start, stop))
 
     def row_table(self, shard: Shard) -> dict[str, np.ndarray]:
-        """Read what each row of a shard is: prompt (index into the shard's prompts), position, token_id and kind."""
+        """Read what each row of a shard is: its ``ROW_COLUMNS``, each [n_rows]."""
         with open_shard(shard.path) as file:
             return {name: column(file, f"rows/{name}") for name in ROW_COLUMNS}
 

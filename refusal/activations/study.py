@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
 from refusal import InputError
 from refusal.activations.encoding import DTYPES
 from refusal.activations.plan import CALIBRATION, ShardPlan, bytes_needed, plan_shards, sample_rows
+from refusal.activations.recipe import Recipe
 from refusal.models.chat import INSTRUCTION, TEMPLATE, ChatModel, Encoded
-from refusal.models.sites import Site
 from refusal.progress import warn
 from refusal.prompts.prompt import Prompt
-
-
-@dataclass(frozen=True)
-class Options:
-    """What, beside the model and the prompts, decides the content of a collection."""
-
-    sites: tuple[Site, ...]
-    response_tokens: int
-    seed: int
-    phrases: tuple[str, ...]
-    refusal_tokens: tuple[int, ...] | None
-    max_rows: int
-    writes: bool
-    dtype: str
-
-    def as_json(self) -> dict[str, Any]:
-        """Return them as plain values."""
-        return {**asdict(self), "sites": [str(site) for site in self.sites], "phrases": list(self.phrases)}
 
 
 @dataclass(frozen=True)
@@ -46,69 +27,96 @@ class Study:
     failed: Mapping[int, str]
     """Why, for prompts that cannot be run, by place in the study."""
     shards: Sequence[ShardPlan]
-    options: Options
+    recipe: Recipe
 
     @property
     def n_rows(self) -> int:
-        """Number of rows that the prompts give."""
+        """Number of rows that the prompts give; response tokens come on top."""
         return sum(len(positions) for i, positions in enumerate(self.positions) if i not in self.failed)
 
+    @property
+    def most_rows(self) -> int:
+        """Number of rows if every response is long enough."""
+        return self.n_rows + self.recipe.response_positions * (len(self.prompts) - len(self.failed))
+
     def bytes_needed(self, chat: ChatModel) -> int:
-        """Estimate what the collection takes on disk."""
+        """Return what the collection takes on disk: activations exactly, tables about."""
         return bytes_needed(
-            self.n_rows,
+            self.most_rows,
             len(self.prompts),
-            n_sites=len(self.options.sites),
+            n_sites=len(self.recipe.sites),
             n_layers=chat.n_layers,
             d_model=chat.d_model,
-            dtype=self.options.dtype,
-            writes=self.options.writes,
+            dtype=self.recipe.dtype,
+            writes=self.recipe.writes,
         )
 
     def temporary_bytes(self, chat: ChatModel) -> int:
         """Estimate what it takes beside that, for a while: rows yet to be permuted, logits yet to be scored."""
-        most = max(sum(len(self.positions[i]) for i in shard.prompts) for shard in self.shards)
-        rows = most * len(self.options.sites) * chat.d_model * DTYPES[self.options.dtype].itemsize
+        per_prompt = self.recipe.response_positions
+        most = max(sum(len(self.positions[i]) + per_prompt for i in shard.prompts) for shard in self.shards)
+        rows = most * len(self.recipe.sites) * chat.d_model * DTYPES[self.recipe.dtype].itemsize
         n_waiting = sum(len(shard.prompts) for shard in self.shards if shard.fold == CALIBRATION)
-        logits = n_waiting * chat.model.config.vocab_size * 4 if self.options.refusal_tokens is None else 0
-        return rows + logits
+        return rows + n_waiting * chat.model.config.get_text_config().vocab_size * 4 * self.recipe.learns_tokens
 
 
-def make_study(chat: ChatModel, prompts: Sequence[Prompt], options: Options) -> Study:
+def make_study(chat: ChatModel, prompts: Sequence[Prompt], recipe: Recipe) -> Study:
     """Encode the prompts and plan their shards; without running the model.
 
-    Rows are the tokens of the instruction and of the template after it: BOS and the fixed text before are left
-    out, as their huge norms ruin an autoencoder. Past ``max_rows`` each prompt gives a seeded sample of its rows,
-    always with the last, so that every prompt keeps its labels, its component writes and its last position.
+    Past ``max_rows`` each prompt gives a seeded sample of its rows, always with the last of the prompt (and of the
+    instruction, where it is asked for), so that every prompt keeps its labels and the positions that are compared.
 
     Raises:
         InputError: There are no prompts, or more than ``max_rows``.
     """
     if not prompts:
         raise InputError("there are no prompts to collect activations for")
-    encoded = [chat.encode(prompt.text) for prompt in prompts]
-    candidates = [_candidates(prompt) for prompt in encoded]
-    positions = sample_rows(candidates, options.max_rows, options.seed)
+    encoded = [chat.encode(prompt.text, max_tokens(chat, recipe)) for prompt in prompts]
+    candidates = [_candidates(prompt, recipe.positions) for prompt in encoded]
+    always = [_always(prompt, recipe.positions) for prompt in encoded]
+    budget = recipe.max_rows - recipe.response_positions * len(prompts)
+    positions = sample_rows(candidates, always, budget, recipe.seed)
     kept, total = sum(map(len, positions)), sum(map(len, candidates))
     if kept < total:
-        warn(f"max_rows={options.max_rows}: a random {kept:,} of {total:,} rows are kept, with every last position")
-    shards = plan_shards(prompts, [len(rows) for rows in positions], options.seed)
-    failed = _too_long(chat, encoded, options.response_tokens)
-    return Study(prompts, encoded, positions, failed, shards, options)
+        warn(f"max_rows={recipe.max_rows}: a random {kept:,} of {total:,} rows are kept, with every last position")
+    if n_cut := sum(prompt.truncated > 0 for prompt in encoded):
+        warn(f"{n_cut} of {len(prompts)} prompts exceed the model's context of {chat.context} and lost their end")
+    shards = plan_shards(prompts, [len(rows) for rows in positions], recipe.seed)
+    return Study(prompts, encoded, positions, _too_long(chat, encoded, recipe), shards, recipe)
 
 
-def _candidates(prompt: Encoded) -> np.ndarray:
-    wanted = np.isin(prompt.kinds, (INSTRUCTION, TEMPLATE))
-    wanted[-1] = True
+def max_tokens(chat: ChatModel, recipe: Recipe) -> int | None:
+    """Return how many tokens a prompt may have before it is cut; None where none is."""
+    if chat.context is None or recipe.too_long == "refuse":
+        return None
+    return chat.context - recipe.response_tokens
+
+
+def last_instruction(prompt: Encoded) -> int:
+    """Return the position of the last token of the instruction (the prompt's last, if it has none of its own)."""
+    places = np.flatnonzero(prompt.kinds == INSTRUCTION)
+    return int(places[-1]) if len(places) else len(prompt.ids) - 1
+
+
+def _candidates(prompt: Encoded, positions: Sequence[str]) -> np.ndarray:
+    kinds = {"instruction": [INSTRUCTION], "template": [TEMPLATE], "prompt": list(set(prompt.kinds.tolist()))}
+    wanted = np.isin(prompt.kinds, [kind for name in positions for kind in kinds.get(name, ())])
+    wanted[_always(prompt, positions)] = True
     return np.flatnonzero(wanted)
 
 
-def _too_long(chat: ChatModel, encoded: Sequence[Encoded], response_tokens: int) -> dict[int, str]:
-    limit: Any = getattr(chat.model.config, "max_position_embeddings", None)
-    if limit is None:
+def _always(prompt: Encoded, positions: Sequence[str]) -> list[int]:
+    last = len(prompt.ids) - 1
+    return sorted({last, last_instruction(prompt)}) if "last_instruction" in positions else [last]
+
+
+def _too_long(chat: ChatModel, encoded: Sequence[Encoded], recipe: Recipe) -> dict[int, str]:
+    if chat.context is None:
         return {}
+    room = chat.context - recipe.response_tokens
     return {
-        i: f"its {len(prompt.ids)} tokens and a response of {response_tokens} exceed the model's context of {limit}"
+        i: f"its {len(prompt.ids)} tokens and a response of {recipe.response_tokens} exceed the model's context of "
+        f"{chat.context}"
         for i, prompt in enumerate(encoded)
-        if len(prompt.ids) + response_tokens > limit
+        if len(prompt.ids) > room
     }

@@ -120,14 +120,14 @@ def gather(chat: ChatModel, store: ActivationStore, saes: Mapping[Site, Any], se
     """Return the prompts outside calibration with their labels and component writes, as arrays."""
     table = store.prompts()
     fold, category = table["fold"].to_numpy(), table["category"].to_numpy()
-    usable = np.isin(category, category[fold == "train"])
+    usable = store.evidence() & np.isin(category, category[fold == "train"])
     chosen = np.concatenate([np.flatnonzero(usable & (fold == name)) for name in ("train", "heldout")])
     writes = store.writes()[chosen]
     table = table.iloc[chosen].reset_index(drop=True)
     categories = sorted(set(category[chosen]))
     contrast = Contrast(
         categories=categories,
-        prompts=[chat.encode(text) for text in table["text"]],
+        prompts=[chat.encode(text, store.max_prompt_tokens) for text in table["text"]],
         category=np.searchsorted(categories, table["category"].to_numpy(dtype=str)),
         refused=table["refused"].to_numpy(dtype=bool),
         half=(table["fold"] == "heldout").to_numpy(dtype=int),

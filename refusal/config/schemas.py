@@ -38,12 +38,17 @@ class Choice:
 class Data(Choice):
     """Which prompts are shown to the model."""
 
+    target: str = option("Function that reads or makes the prompts.")
     name: str = option("Name of the prompts in results.")
     max_per_category: int | None = option(
         "At most this many prompts of a category in a split, drawn by the seed; null: all.", low=2
     )
     categories: list[str] | None = option("Only these categories; null: all.")
+    focus: list[str] | None = option("Categories kept whole, whatever max_per_category: [hate,privacy]; null: none.")
     equalise: bool = option("Whether every category has the same number of prompts in a split.")
+    augment: list[str] = option(
+        "More training rows from reworded prompts: [paraphrase,politeness,case,punctuation], one each a prompt."
+    )
 
 
 @dataclass
@@ -56,10 +61,42 @@ class PlantedData(Data):
 
 
 @dataclass
-class FolderData(Data):
-    """A folder with the three CSV files of OR-Bench."""
+class OrBenchData(Data):
+    """The three CSV files of OR-Bench."""
 
-    dir: str = option("Folder with or-bench-80k.csv, or-bench-hard-1k.csv and or-bench-toxic.csv.")
+    dir: str | None = option("Folder with or-bench-80k.csv, or-bench-hard-1k.csv and or-bench-toxic.csv.")
+    download: bool = option("Whether to get the three files from the Hugging Face hub instead.")
+    revision: str | None = option("Branch, tag or commit of the files to download; null: the newest.")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return them, with the categories that are asked for: those may be other than OR-Bench's ten."""
+        return {**super().arguments(), "also": self.categories or []}
+
+
+@dataclass
+class FileData(Data):
+    """One published file."""
+
+    path: str = option("The file with the prompts.")
+
+
+@dataclass
+class HarmBenchData(FileData):
+    """A file of HarmBench's behaviours."""
+
+    kinds: list[str] = option("Functional categories that are read.", choices=("standard", "contextual", "copyright"))
+
+
+@dataclass
+class TableData(FileData):
+    """A table of anyone's prompts."""
+
+    columns: dict[str, str] = option("Names of the table's columns: data.columns.prompt=text data.columns.split=label.")
+    category: str | None = option("One category for the whole file; null: as its column says.")
+    split: str | None = option(
+        "One split for the whole file; null: as its column says.", choices=("safe", "hard", "toxic")
+    )
+    split_values: dict[str, str] = option("What the split's column means: {unsafe: toxic, benign: safe}.")
 
 
 @dataclass
@@ -69,11 +106,23 @@ class Model(Choice):
     name: str | None = option("Name of the model's folder in results; null: from the choice or its path.")
     dtype: str = option("Number type of the weights.", choices=("auto", "float32", "bfloat16", "float16"))
     device: str = option("Where the model runs: auto, cpu, cuda, cuda:1, mps.")
+    device_map: str | None = option(
+        "How accelerate spreads the model over several devices; null: all of it on device.",
+        choices=("auto", "balanced", "sequential"),
+    )
     attn_implementation: str | None = option("Attention of transformers, such as eager or sdpa; null: its choice.")
+    padding_side: str = option("Where the prompts of a batch are padded.", choices=("left", "right"))
     system_prompt: str | None = option("System message before every prompt; null: none.")
+    chat_template: str | None = option("File with a Jinja chat template; null: the tokenizer's own.")
+    thinking: bool = option("Whether the model may think before it answers, where its template can switch that off.")
     refusal_tokens: list[int] | None = option("Ids of the tokens that open refusals; null: learnt from the responses.")
+    refused_by: str = option(
+        "What counts as refused: the phrases that open a response, a positive refusal score, or both together.",
+        choices=("phrases", "score", "both"),
+    )
     refusal_phrases: list[str] | None = option("Openings that make a response a refusal; null: the usual ones.")
-    response_tokens: int = option("Greatest length of a response, in tokens.", low=1)
+    extra_refusal_phrases: list[str] = option("Openings that count besides those.")
+    response_tokens: int = option("Greatest length of a response, in tokens; 0: none, and no verdict.", low=0)
 
 
 @dataclass
@@ -122,9 +171,21 @@ class Collect:
     """How activations are stored."""
 
     max_rows: int = option("At most this many rows a site; past it, a seeded sample of each prompt's.", low=1)
+    positions: list[str] = option(
+        "Prompt tokens to keep: the last ones of prompt and instruction, all of instruction, template or prompt.",
+        choices=("last", "last_instruction", "instruction", "template", "prompt"),
+    )
+    response_positions: int = option("Keep the first so many tokens of each response, too.", low=0)
     writes: bool = option("Whether to keep what each component adds at the last position; the verdict needs it.")
-    token_budget: int = option("Padded tokens of a batch of prompts.", low=1)
+    too_long: str = option(
+        "A prompt over the model's context: cut the end of its instruction, or refuse it.",
+        choices=("truncate", "refuse"),
+    )
+    token_budget: int = option("Padded tokens of a batch of prompts; halved when memory runs out.", low=1)
     store_dtype: str = option("Number type on disk.", choices=("float32", "bfloat16"))
+    compression: str | None = option(
+        "Compression on disk, lzf (fast) or gzip (small); null: none.", choices=("lzf", "gzip")
+    )
 
 
 @dataclass
@@ -267,7 +328,14 @@ class Options:
 
 
 SCHEMAS: dict[str, dict[str, type]] = {
-    "data": {"planted": PlantedData, "folder": FolderData, "mini": Data},
+    "data": {
+        "planted": PlantedData,
+        "orbench": OrBenchData,
+        "file": FileData,
+        "harmbench": HarmBenchData,
+        "table": TableData,
+        "other": Data,
+    },
     "model": {"planted": PlantedModel, "local": LocalModel, "hub": HubModel},
     "sae": {"topk": TopKSae},
     "sampler": {"weighted": WeightedSampler, "other": Sampler},

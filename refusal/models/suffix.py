@@ -3,7 +3,8 @@
 Refusal is read, and interventions are made, at the last tokens of a prompt. What comes before them does not
 change, so its keys and values are computed once for a batch; each further pass costs one token (or a few)
 instead of the whole prompt. Hooks that are active see tensors [batch, n_suffix, d_model]; gradients flow
-through the suffix.
+through the suffix. The padding is always on the left, so that a suffix is the same columns of every prompt. Layers
+that attend to a sliding window keep no more than the window; a pass appends to a copy of what they keep.
 """
 
 from __future__ import annotations
@@ -58,13 +59,13 @@ class WholeBatch:
 
     def logits(self) -> Tensor:
         """Run the prompts under whatever hooks are active; return float32 [batch, vocab]."""
-        return self._model(**self._batch._asdict(), use_cache=False, logits_to_keep=1).logits[:, -1].float()
+        return self._model(**self._batch.inputs(), use_cache=False, logits_to_keep=1).logits[:, -1].float()
 
 
 def whole_batches(chat: ChatModel, prompts: Sequence[Encoded], *, batch_size: int = 64) -> Iterator[WholeBatch]:
     """Yield the prompts in batches of similar length."""
     for index in _by_length(prompts, batch_size):
-        yield WholeBatch(index, chat.model, chat.pad([prompts[i] for i in index]))
+        yield WholeBatch(index, chat.model, chat.pad([prompts[i] for i in index], "left"))
 
 
 def suffix_batches(
@@ -75,7 +76,7 @@ def suffix_batches(
     Every prompt must have more than ``n_suffix`` tokens.
     """
     for index in _by_length(prompts, batch_size):
-        batch = chat.pad([prompts[i] for i in index])
+        batch = chat.pad([prompts[i] for i in index], "left")
         yield SuffixBatch(index, n_suffix, chat.model, batch, _prefix_cache(chat, batch, n_suffix))
 
 

@@ -13,7 +13,7 @@ import torch
 from refusal.activations.shard import write_shard
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore
 from refusal.artifacts import write_json
-from refusal.models.chat import ChatModel, load_chat_model
+from refusal.models.chat import TOKEN_KINDS, ChatModel, load_chat_model
 from refusal.models.planted import write_planted
 from refusal.models.planted_plan import Plan
 from refusal.prompts.planted import make_vocabulary, planted_prompts
@@ -59,19 +59,26 @@ def write_store(folder: Path, layout: Layout, *, dtype: str = "float32") -> Acti
                 "index": [1_000_000 - n_prompts - i for i in range(count)],
                 "n_tokens": [per_prompt] * count,
                 "first_token": [7] * count,
+                "source": [f"{n_prompts + i:016x}" for i in range(count)],
+                "variant": [""] * count,
                 "refused": [split == "toxic"] * count,
+                "by_phrases": [split == "toxic"] * count,
+                "by_score": [split == "toxic"] * count,
                 "refusal_score": [float(n_prompts + i) for i in range(count)],
+                "truncated": [0] * count,
             },
             rows={
                 "prompt": prompt,
                 "position": position,
                 "token_id": np.full(len(prompt), 9),
                 "kind": np.full(len(prompt), 2),
+                "is_special": np.zeros(len(prompt), dtype=bool),
             },
+            sections=(sections := {"last": count, "instruction": len(prompt) - count}),
             activations=[(SITE, stored)],
             writes=None,
             failed={},
-            kinds=("prefix", "special", "instruction", "template"),
+            kinds=TOKEN_KINDS,
             dtype=dtype,
         )
         shards.append(
@@ -82,6 +89,7 @@ def write_store(folder: Path, layout: Layout, *, dtype: str = "float32") -> Acti
                 "fold": fold,
                 "n_prompts": count,
                 "n_rows": len(prompt),
+                "sections": sections,
             }
         )
         n_rows, n_prompts = n_rows + len(prompt), n_prompts + count
@@ -94,6 +102,9 @@ def write_store(folder: Path, layout: Layout, *, dtype: str = "float32") -> Acti
             "n_layers": 1,
             "writes": False,
             "refusal_tokens": [1],
+            "max_prompt_tokens": None,
+            "labels": "phrases",
+            "positions": ["last", "instruction"],
             "shards": shards,
         },
     )

@@ -18,10 +18,11 @@ import torch
 from refusal.activations import collect as collect_module
 from refusal.activations import labels, plan, shard
 from refusal.activations.collect import collect
+from refusal.activations.recipe import Recipe
 from refusal.models.sites import parse_site
 from tests.activations.conftest import planted_study
 
-SITES = [parse_site(name) for name in ("attention_0", "mlp_2", "residuals_2")]
+SITES = tuple(parse_site(name) for name in ("attention_0", "mlp_2", "residuals_2"))
 # 18 shards are written and the 6 of the calibration fold flushed once more when they are scored; each number is
 # how many flushes a process lives to begin, so that it dies with a whole file under a temporary name
 DEATHS = (1, 4, 3, 2, 1, 5, 9)
@@ -34,7 +35,7 @@ def main(folder: Path) -> None:
     chat, prompts = planted_study(folder / "model")
 
     def run(name: str) -> None:
-        collect(chat, prompts, SITES, folder / name, card={"fingerprint": "f"}, response_tokens=4)
+        collect(chat, prompts, Recipe(SITES, response_tokens=4), folder / name, card={"fingerprint": "f"})
 
     run("whole")
     for flushes in DEATHS:

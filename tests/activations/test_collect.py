@@ -12,8 +12,10 @@ import torch
 from refusal import InputError
 from refusal.activations import fill, plan
 from refusal.activations.collect import collect
+from refusal.activations.recipe import Recipe
+from refusal.activations.shard import SECTIONS, Shard, column, dataset, open_shard
 from refusal.activations.store import ActivationStore
-from refusal.models.chat import INSTRUCTION, TEMPLATE, ChatModel
+from refusal.models.chat import INSTRUCTION, TEMPLATE, TOKEN_KINDS, ChatModel
 from refusal.models.hooks import reading
 from refusal.models.refusal_score import refusal_score
 from refusal.models.sites import Site
@@ -36,8 +38,9 @@ def store(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Activat
 
 
 def run(planted: Planted, folder: Path, **changes: Any) -> ActivationStore:
-    options: dict[str, Any] = {"card": CARD, "response_tokens": 4, "prompts": planted[1]} | changes
-    return collect(planted[0], options.pop("prompts"), SITES, folder, **options)
+    prompts, budget = changes.pop("prompts", planted[1]), changes.pop("token_budget", 4096)
+    recipe = Recipe(**({"sites": tuple(SITES), "response_tokens": 4} | changes))
+    return collect(planted[0], prompts, recipe, folder, token_budget=budget, card=CARD)
 
 
 def test_labels_belong_to_their_prompts(planted: Planted, store: ActivationStore) -> None:
@@ -190,13 +193,130 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
     np.testing.assert_allclose(halved.last("mlp_2"), store.last("mlp_2"), rtol=1e-4, atol=1e-4)
 
 
-def test_a_prompt_longer_than_the_context_is_recorded(planted: Planted, tmp_path: Path) -> None:
-    chat, prompts = planted
-    limit = chat.model.config.max_position_embeddings
-    prompts = [replace(prompts[0], text="ba " * (limit + 5)), *prompts[1:]]
-    (failure,) = run(planted, tmp_path / "store", prompts=prompts).manifest["failed"]
+def with_a_long_one(planted: Planted) -> tuple[list[Prompt], int]:
+    limit = planted[0].model.config.max_position_embeddings
+    return [replace(planted[1][0], text="ba " * (limit + 5)), *planted[1][1:]], limit
+
+
+def test_a_prompt_longer_than_the_context_loses_the_end_of_its_instruction(
+    planted: Planted, tmp_path: Path, capsys: Any
+) -> None:
+    prompts, limit = with_a_long_one(planted)
+    store = run(planted, tmp_path / "store", prompts=prompts)
+    table = store.prompts()
+    assert table["n_tokens"][0] == limit - 4  # room for the response
+    assert table["truncated"].tolist() == [len(planted[0].encode(prompts[0].text).ids) - limit + 4, *[0] * 71]
+    assert f"1 of 72 prompts exceed the model's context of {limit}" in capsys.readouterr().err
+    assert store.max_prompt_tokens == limit - 4
+
+
+def test_a_prompt_longer_than_the_context_is_refused_if_so_asked(planted: Planted, tmp_path: Path) -> None:
+    prompts, limit = with_a_long_one(planted)
+    (failure,) = run(planted, tmp_path / "store", prompts=prompts, too_long="refuse").manifest["failed"]
     assert failure["id"] == prompts[0].id
     assert f"exceed the model's context of {limit}" in failure["why"]
+
+
+def test_rows_stand_in_the_sections_of_their_kinds(planted: Planted, tmp_path: Path) -> None:
+    chat, prompts = planted
+    store = run(planted, tmp_path / "store", positions=("prompt", "last_instruction"), response_positions=2)
+    order = [SECTIONS.index(name) for name, _ in store.shards[0].sections]
+    assert order == sorted(order)
+    for shard in store.shards[::4]:
+        rows = store.row_table(shard)
+        n_tokens = dict(enumerate(shard_lengths(store, shard)))
+        for name, size in shard.sections:
+            ((start, stop),) = shard.runs([name])
+            assert stop - start == size
+            here = {column: values[start:stop] for column, values in rows.items()}
+            if name.startswith("last"):
+                assert here["prompt"].tolist() == list(range(shard.n_prompts))
+            else:
+                assert {TOKEN_KINDS[kind] for kind in here["kind"]} == {name}
+            lengths = np.array([n_tokens[i] for i in here["prompt"].tolist()])
+            assert ((here["position"] >= lengths) == (name == "response")).all()
+    assert dict(store.shards[0].sections)["response"] == 2 * store.shards[0].n_prompts
+    by_place = store.last_instruction("residuals_3")
+    for i in (0, 20, 71):
+        encoded = chat.encode(prompts[i].text)
+        with torch.no_grad(), reading(chat.model, SITES) as read:
+            chat.model(torch.tensor([encoded.ids]))
+        at = np.flatnonzero(encoded.kinds == INSTRUCTION)[-1]
+        np.testing.assert_allclose(by_place[i], read[SITES[1]][0, at], rtol=1e-4, atol=1e-4)
+
+
+def shard_lengths(store: ActivationStore, shard: Shard) -> list[int]:
+    with open_shard(shard.path) as file:
+        return column(file, "prompts/n_tokens").tolist()
+
+
+def test_without_responses_and_scores_the_later_layers_are_not_run(planted: Planted, tmp_path: Path) -> None:
+    chat, ran = planted[0], []
+    handles = [
+        layer.register_forward_hook(lambda *_, n=n: ran.append(n)) for n, layer in enumerate(chat.model.model.layers)
+    ]
+    try:
+        store = run(planted, tmp_path / "store", response_tokens=0, writes=False, sites=(Site("mlp", 1),))
+    finally:
+        for handle in handles:
+            handle.remove()
+    assert set(ran) == {0}  # block 1 is left after its MLP, before its output hook
+    assert store.manifest["labels"] == "none"
+    assert store.manifest["refusal_tokens"] is None
+    full = run(planted, tmp_path / "full", sites=(Site("mlp", 1),))
+    np.testing.assert_allclose(store.last("mlp_1"), full.last("mlp_1"), rtol=1e-4, atol=1e-4)
+    with pytest.raises(InputError, match=r"no labels, as model\.response_tokens=0"):
+        store.evidence()
+
+
+def test_no_prompt_goes_through_the_model_twice(planted: Planted, tmp_path: Path) -> None:
+    chat, seen = planted[0], 0
+
+    def count(_module: Any, _args: Any, kwargs: Any) -> None:
+        nonlocal seen
+        mask = kwargs["attention_mask"]
+        if kwargs["input_ids"].shape == mask.shape:  # a prefill; a step of the response has one column
+            seen += len(mask)
+
+    handle = chat.model.register_forward_pre_hook(count, with_kwargs=True)
+    run(planted, tmp_path / "store")
+    handle.remove()
+    assert seen == len(planted[1])
+
+
+def test_the_score_alone_needs_no_response(planted: Planted, tmp_path: Path, store: ActivationStore) -> None:
+    tokens = tuple(store.refusal_tokens)
+    scored = run(planted, tmp_path / "store", response_tokens=0, refused_by="score", refusal_tokens=tokens)
+    table, expected = scored.prompts(), store.prompts()
+    np.testing.assert_allclose(table["refusal_score"], expected["refusal_score"], rtol=1e-3)
+    assert table["refused"].tolist() == (expected["refusal_score"] > 0).tolist()
+    assert set(table["response"]) == {""}
+    with pytest.raises(InputError, match=r"model\.refused_by=phrases needs responses"):
+        run(planted, tmp_path / "other", response_tokens=0, refusal_tokens=tokens)
+
+
+def test_where_both_rules_are_asked_prompts_on_which_they_disagree_are_no_evidence(
+    planted: Planted, tmp_path: Path, store: ActivationStore
+) -> None:
+    assert store.evidence().all()
+    assert store.manifest["agreement"] == 1.0
+    both = run(planted, tmp_path / "store", refused_by="both", phrases=("I cannot", "Sure"), refusal_tokens=(6, 7))
+    table = both.prompts()
+    assert table["by_phrases"].all()  # as the opening of compliance is listed, too
+    assert 0 < both.evidence().sum() < len(table)
+    assert both.evidence().tolist() == (table["by_phrases"] == table["by_score"]).tolist()
+    assert (table["refused"] == (table["by_phrases"] & table["by_score"])).all()
+
+
+def test_a_compressed_store_holds_the_same(planted: Planted, tmp_path: Path, store: ActivationStore) -> None:
+    recipe = Recipe(tuple(SITES), response_tokens=4)
+    small = collect(*planted, recipe, tmp_path / "store", compression="gzip", card=CARD)
+    for site in SITES:
+        np.testing.assert_allclose(small.last(site), store.last(site), rtol=1e-4, atol=1e-4)
+    with open_shard(small.shards[0].path) as file:
+        assert dataset(file, "activations/mlp_2").compression == "gzip"
+    total = [sum(shard["bytes"] for shard in each.manifest["shards"]) for each in (small, store)]
+    assert total[0] < total[1]
 
 
 def test_too_many_rows_are_sampled_for_every_prompt(planted: Planted, tmp_path: Path, capsys: Any) -> None:
@@ -241,7 +361,7 @@ def test_an_activation_that_is_not_finite_stops_it(planted: Planted, tmp_path: P
     chat = tiny_chat()
     chat.model.model.embed_tokens.weight[:] = float("nan")
     with pytest.raises(InputError, match=r"mlp_1 are not finite for prompt [0-9a-f]{16}"):
-        collect(chat, planted[1], [Site("mlp", 1)], tmp_path / "store", card={})
+        collect(chat, planted[1], Recipe((Site("mlp", 1),)), tmp_path / "store", card={})
 
 
 def test_an_unwritable_place_is_one_line(planted: Planted, tmp_path: Path) -> None:

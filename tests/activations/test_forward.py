@@ -9,6 +9,7 @@ import torch
 from refusal import InputError
 from refusal.activations.encoding import decode
 from refusal.activations.forward import BatchResult, run_batch
+from refusal.activations.recipe import Recipe
 from refusal.models.chat import ChatModel
 from refusal.models.hooks import editing, reading
 from refusal.models.sites import Site, choose
@@ -19,15 +20,10 @@ TEXTS = ("a b c", "d", "e f g h i j k l m n o p", "q r", "z y x w v u t s r q p 
 
 def run(chat: ChatModel, **changes: Any) -> BatchResult:
     prompts = [chat.encode(text) for text in TEXTS]
-    options: dict[str, Any] = {
-        "positions": [np.arange(len(prompt.ids)) for prompt in prompts],
-        "sites": choose([], chat.n_layers, preset="every"),
-        "ids": [f"id-{text[0]}" for text in TEXTS],
-        "response_tokens": 6,
-        "writes": True,
-        "dtype": "float32",
-    } | changes
-    return run_batch(chat, prompts, **options)
+    positions = changes.pop("positions", [np.arange(len(prompt.ids)) for prompt in prompts])
+    options: dict[str, Any] = {"sites": tuple(choose([], chat.n_layers, preset="every")), "response_tokens": 6}
+    recipe = Recipe(**(options | changes))
+    return run_batch(chat, prompts, positions, recipe, ids=[f"id-{text[0]}" for text in TEXTS])
 
 
 def close(a: np.ndarray, b: np.ndarray) -> bool:
@@ -50,6 +46,7 @@ def test_every_token_equals_a_plain_unpadded_forward_pass(tiny: ChatModel) -> No
         for layer in range(tiny.n_layers):
             for component, kind in enumerate(("attention", "mlp")):
                 assert close(result.writes[i, layer, component], read[Site(kind, layer)][0, -1].numpy())
+        assert result.logits is not None
         assert close(result.logits[i].numpy(), logits[0, -1].numpy())
         start += len(ids)
 
@@ -60,8 +57,8 @@ def test_the_response_is_the_greedy_one(tiny: ChatModel) -> None:
         ids = torch.tensor([tiny.encode(text).ids])
         made = tiny.model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=6)
         new = made[0, ids.shape[1] :]
-        assert result.first_tokens[i] == new[0]
-        assert result.responses[i] == tiny.tokenizer.decode(new, skip_special_tokens=True)
+        assert result.responses.first_tokens[i] == new[0]
+        assert result.responses.texts[i] == tiny.tokenizer.decode(new, skip_special_tokens=True)
 
 
 def test_a_response_stops_at_its_end_token(tiny: ChatModel) -> None:
@@ -72,8 +69,8 @@ def test_a_response_stops_at_its_end_token(tiny: ChatModel) -> None:
     ends = tiny.model.lm_head.weight[1] * 100
     with editing(tiny.model, {Site("residuals", 1): end}):
         result = run(tiny)
-    assert result.responses == [""] * len(TEXTS)
-    assert result.first_tokens == [1] * len(TEXTS)
+    assert result.responses.texts == [""] * len(TEXTS)
+    assert result.responses.first_tokens == [1] * len(TEXTS)
 
 
 def test_only_the_prefill_is_read(tiny: ChatModel) -> None:
@@ -87,7 +84,7 @@ def test_only_the_prefill_is_read(tiny: ChatModel) -> None:
 def test_rows_are_the_asked_positions(tiny: ChatModel) -> None:
     site = Site("mlp", 1)
     positions = [np.array([0, 3, len(tiny.encode(text).ids) - 1]) for text in TEXTS]
-    some, every = run(tiny, positions=positions, sites=[site]), run(tiny, sites=[site])
+    some, every = run(tiny, positions=positions, sites=(site,)), run(tiny, sites=(site,))
     starts = np.cumsum([0, *(len(tiny.encode(text).ids) for text in TEXTS)])
     flat = np.concatenate([start + asked for start, asked in zip(starts, positions, strict=False)])
     assert np.array_equal(some.rows[site], every.rows[site][flat])
@@ -96,7 +93,7 @@ def test_rows_are_the_asked_positions(tiny: ChatModel) -> None:
 
 def test_writes_may_be_left_out_and_bfloat16_kept(tiny: ChatModel) -> None:
     site = Site("residuals", 0)
-    exact, rounded = run(tiny, sites=[site]), run(tiny, sites=[site], writes=False, dtype="bfloat16")
+    exact, rounded = run(tiny, sites=(site,)), run(tiny, sites=(site,), writes=False, dtype="bfloat16")
     assert rounded.writes is None
     expected = torch.from_numpy(exact.rows[site]).to(torch.bfloat16).float().numpy()
     assert np.array_equal(decode(rounded.rows[site], "bfloat16"), expected)
@@ -110,3 +107,32 @@ def test_a_number_that_is_not_finite_names_site_and_prompt(value: float) -> None
     assert texts_with_q[0] == "q r"
     with pytest.raises(InputError, match=r"attention_0 are not finite for prompt id-q;.*float32"):
         run(chat)
+
+
+@pytest.mark.parametrize("padding_side", ["left", "right"])
+def test_response_tokens_equal_a_plain_pass_over_prompt_and_response(padding_side: str) -> None:
+    chat, sites = tiny_chat(), tuple(choose([], 2, preset="every"))
+    chat.padding_side = padding_side
+    result = run(chat, response_positions=3, response_tokens=5)
+    said = result.responses
+    assert (np.diff(said.prompt) >= 0).all()
+    for i, text in enumerate(TEXTS):
+        here = np.flatnonzero(said.prompt == i)
+        tokens = said.token_id[here].tolist()
+        assert said.step[here].tolist() == list(range(len(here)))
+        assert len(here) == min(3, len(said.texts[i].split()))
+        ids = chat.encode(text).ids
+        with torch.no_grad(), reading(chat.model, sites) as read:
+            chat.model(torch.tensor([ids + tokens]))
+        for site in sites:
+            for row, step in zip(here, range(len(here)), strict=True):
+                assert close(result.response_rows[site][row], read[site][0, len(ids) + step].numpy())
+
+
+def test_a_response_that_ends_at_once_has_no_rows() -> None:
+    chat = tiny_chat()
+    chat.model.lm_head.weight[:] = 0  # all logits alike: the first token of the vocabulary
+    chat.model.generation_config.eos_token_id = 0
+    result = run(chat, response_positions=2)
+    assert len(result.responses.prompt) == 0
+    assert result.response_rows == {} or all(len(rows) == 0 for rows in result.response_rows.values())

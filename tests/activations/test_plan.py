@@ -66,16 +66,17 @@ def test_batches_hold_every_prompt_once_within_the_budget(lengths: list[int], bu
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=40), st.integers(0, 600), st.integers(0, 3))
-def test_a_sample_of_rows_keeps_every_last_one(sizes: list[int], max_rows: int, seed: int) -> None:
+def test_a_sample_of_rows_keeps_those_that_it_has_to_keep(sizes: list[int], max_rows: int, seed: int) -> None:
     candidates = [np.arange(2, 2 + size) for size in sizes]
-    if sum(sizes) > max_rows < len(sizes):
+    always = [sorted({int(rows[len(rows) // 2]), int(rows[-1])}) for rows in candidates]
+    if sum(sizes) > max_rows < sum(map(len, always)):
         with pytest.raises(InputError, match=r"collect\.max_rows"):
-            sample_rows(candidates, max_rows, seed)
+            sample_rows(candidates, always, max_rows, seed)
         return
-    kept = sample_rows(candidates, max_rows, seed)
+    kept = sample_rows(candidates, always, max_rows, seed)
     assert sum(map(len, kept)) <= max(max_rows, 0)
     for rows, all_rows in zip(kept, candidates, strict=True):
-        assert rows[-1] == all_rows[-1]
+        assert {all_rows[-1], all_rows[len(all_rows) // 2]} <= set(rows.tolist())
         assert set(rows.tolist()) <= set(all_rows.tolist())
         assert (np.diff(rows) > 0).all()
     if sum(sizes) <= max_rows:
@@ -84,10 +85,10 @@ def test_a_sample_of_rows_keeps_every_last_one(sizes: list[int], max_rows: int, 
 
 def test_the_disk_is_checked_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # 1,000 rows x 3 sites x 8 numbers + 10 prompts x 2 layers x 2 x 8 numbers, 2 bytes each;
-    # 13 bytes a row, 1 kB a prompt
+    # 14 bytes a row, 1 kB a prompt
     size = {"n_sites": 3, "n_layers": 2, "d_model": 8}
     needed = bytes_needed(1000, 10, **size, dtype="bfloat16", writes=True)
-    assert needed == 2 * (24_000 + 320) + 13_000 + 10_240
+    assert needed == 2 * (24_000 + 320) + 14_000 + 10_240
     check_disk(tmp_path, needed)
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: type("Usage", (), {"free": needed}))
     with pytest.raises(InputError, match=r"need 0\.1 MB and .*collect\.max_rows"):

@@ -13,11 +13,17 @@ from hypothesis.extra import numpy as hnp
 from refusal import InputError
 from refusal.activations.shard import (
     NUMBER_COLUMNS,
+    ROW_COLUMNS,
     TEXT_COLUMNS,
+    Shard,
     column,
+    dataset,
+    is_sound,
     open_shard,
     read_prompts,
+    read_sections,
     read_values,
+    replace_column,
     write_shard,
 )
 
@@ -30,13 +36,14 @@ def prompts_of(texts: list[str]) -> dict[str, list[Any]]:
 
 
 def rows_of(n: int) -> dict[str, np.ndarray]:
-    return {name: np.arange(n) % 100 for name in ("prompt", "position", "token_id", "kind")}
+    return {name: np.arange(n) % 100 for name in ROW_COLUMNS}
 
 
 def write(path: Path, texts: list[str], values: np.ndarray, **changes: Any) -> None:
     arguments: dict[str, Any] = {
         "prompts": prompts_of(texts),
         "rows": rows_of(len(values)),
+        "sections": {"last": len(values)},
         "activations": [("mlp_3", values)],
         "writes": None,
         "failed": {},
@@ -113,3 +120,28 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No space left"):
         write(tmp_path / "s.h5", ["a"], np.zeros((1, 3), dtype=np.float32), activations=broken())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dataset_that_was_changed_is_not_sound(tmp_path: Path) -> None:
+    path = tmp_path / "s.h5"
+    write(path, ["a", "b"], np.arange(9000, dtype=np.float32).reshape(-1, 3))
+    with open_shard(path, "r+") as file:
+        assert all(is_sound(dataset(file, name)) for name in ("activations/mlp_3", "prompts/text", "rows/kind"))
+        dataset(file, "activations/mlp_3")[2999, 2] = 7
+        dataset(file, "prompts/text")[1] = "c"
+        assert not is_sound(dataset(file, "activations/mlp_3"))
+        assert not is_sound(dataset(file, "prompts/text"))
+        replace_column(file, "prompts/refusal_score", np.array([1, 2]))
+        assert is_sound(dataset(file, "prompts/refusal_score"))
+
+
+def test_sections_are_runs_of_rows(tmp_path: Path) -> None:
+    write(
+        tmp_path / "s.h5", ["a"], np.zeros((9, 3), dtype=np.float32), sections={"last": 2, "template": 4, "prefix": 3}
+    )
+    with open_shard(tmp_path / "s.h5") as file:
+        sections = read_sections(file)
+    shard = Shard(tmp_path / "s.h5", "hate", "safe", "train", 2, 9, tuple(sections.items()))
+    assert shard.runs(["prefix", "last"]) == [(0, 2), (6, 9)]
+    assert shard.runs(["template"]) == [(2, 6)]
+    assert shard.runs(["response"]) == []

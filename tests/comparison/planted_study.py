@@ -78,7 +78,7 @@ def plant(
     tokens = chat.tokenizer.convert_tokens_to_ids(["I"])
     with reading(chat.model, [Site(kind, layer) for layer in range(plan.n_layers) for kind in WRITES]) as read:
         with torch.no_grad():
-            score = refusal_score(chat.model(**chat.pad(encoded)._asdict()).logits[:, -1], tokens).numpy()
+            score = refusal_score(chat.model(**chat.pad(encoded).inputs()).logits[:, -1], tokens).numpy()
         writes = torch.stack([x[:, -1] for x in read.values()], 1).unflatten(1, (plan.n_layers, len(WRITES)))
     wrong = np.random.default_rng([draw, 9]).random(len(prompts)) < label_noise
     contrast = Contrast(

@@ -50,7 +50,7 @@ def residual_transfer(study: PlantedStudy, layer: int) -> float:
     """The same knock-out made on the residual stream after a block instead of on what components write."""
     contrast, knock_outs, site = study.contrast, study.knock_outs, Site("residuals", layer)
     with torch.no_grad(), reading(study.chat.model, [site]) as read:
-        study.chat.model(**study.chat.pad(list(contrast.prompts))._asdict())
+        study.chat.model(**study.chat.pad(list(contrast.prompts)).inputs())
     x = read[site][:, -1].numpy()
     centre = contrast.mean(x, refused=False)
     w = unit_directions(contrast.mean(x, refused=True) - centre)

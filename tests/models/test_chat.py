@@ -34,7 +34,7 @@ def test_padding_is_on_the_left_and_positions_count_from_the_first_token(planted
 def test_padded_and_unpadded_logits_agree(planted: ChatModel, prompts: list[Prompt]):
     encoded = [planted.encode(prompt.text) for prompt in prompts]
     batch = planted.pad(encoded)
-    padded = planted.model(**batch._asdict()).logits[:, -1]
+    padded = planted.model(**batch.inputs()).logits[:, -1]
     alone = torch.cat([planted.model(input_ids=torch.tensor([one.ids])).logits[:, -1] for one in encoded])
     torch.testing.assert_close(padded, alone, rtol=1e-4, atol=1e-4)
 
