@@ -1,7 +1,6 @@
 """Read and change a model's sites during a forward pass.
 
-Blocks are found by structure (``model.model.layers[i].self_attn`` / ``.mlp``, as in Llama, Mistral and Qwen),
-where each of the two components' outputs is added to the residual stream as it is.
+Which module's output is a site is said, family by family, in ``refusal.models.architectures``.
 """
 
 from __future__ import annotations
@@ -12,36 +11,23 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from refusal import InputError
+from refusal.models.architectures import find
 from refusal.models.sites import Site
 
 Edit = Callable[[Tensor], Tensor]
 
-# Architectures that scale or normalise a component's output before adding it: there, the module's
-# output is not what is written to the stream.
-_POST_NORM = ("pre_feedforward_layernorm", "post_feedforward_layernorm", "residual_multiplier")
 
-
-def blocks(model: nn.Module) -> nn.ModuleList:
-    """Return the model's transformer blocks, in order.
+def module_of(model: nn.Module, site: Site) -> nn.Module:
+    """Return the module whose output is the site.
 
     Raises:
         InputError: The architecture is not one whose sites are known.
     """
-    layers = getattr(getattr(model, "model", None), "layers", None)
-    name = type(model).__name__
-    if not isinstance(layers, nn.ModuleList) or len(layers) == 0:
-        raise InputError(f"{name} is not supported: its blocks are not at model.layers (Llama, Mistral, Qwen are)")
-    first = layers[0]
-    if not (hasattr(first, "self_attn") and hasattr(first, "mlp")) or any(hasattr(first, part) for part in _POST_NORM):
-        raise InputError(f"{name} is not supported: its blocks do not add self_attn and mlp to the stream as they are")
-    return layers
-
-
-def module_of(model: nn.Module, site: Site) -> nn.Module:
-    """Return the module whose output is the site."""
-    block = blocks(model)[site.layer]
-    return {"attention": block.self_attn, "mlp": block.mlp, "residuals": block}[site.kind]  # type: ignore[return-value]
+    family, blocks = find(model)
+    block = blocks[site.layer]
+    if site.kind == "residuals":
+        return block
+    return block.get_submodule(family.attention if site.kind == "attention" else family.mlp)
 
 
 @contextmanager
