@@ -90,7 +90,9 @@ class ChatModel:
         if not after and not before:
             raise InputError(f"the chat template of {self.name} leaves the user's message out")
         if self.system_prompt is not None and self.system_prompt.strip() not in before + after:
-            raise InputError(f"the chat template of {self.name} leaves the system prompt out; set model.system_prompt=null")
+            raise InputError(
+                f"the chat template of {self.name} leaves the system prompt out; set model.system_prompt=null"
+            )
         self._before, self._after = before, after
 
     @property
@@ -202,7 +204,9 @@ class ChatModel:
                 strftime_now=_TODAY.strftime,  # a prompt with the day's date would be another one tomorrow
             )
         except Exception as error:
-            advice = "" if self.system_prompt is None else "; if it takes no system prompt, set model.system_prompt=null"
+            advice = (
+                "" if self.system_prompt is None else "; if it takes no system prompt, set model.system_prompt=null"
+            )
             raise InputError(f"the chat template of {self.name} cannot be used: {error}{advice}") from error
 
 

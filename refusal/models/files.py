@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
 
 from refusal import InputError
 from refusal.artifacts import file_hash, read_json, write_json
@@ -25,20 +29,61 @@ def config_path(source: Path | str, revision: str | None = None) -> Path:
         if not (source / CONFIG).is_file():
             raise InputError(f"there is no model in {source}: a model folder has a {CONFIG} (model.path=DIR)")
         return source / CONFIG
-    from huggingface_hub import errors, hf_hub_download
+    from huggingface_hub import hf_hub_download
 
-    what = f"{source} at {revision}" if revision else source
-    try:
+    with hub_in_one_line(f"{source} at {revision}" if revision else source):
         return Path(hf_hub_download(source, CONFIG, revision=revision))
-    except errors.GatedRepoError as error:
-        raise InputError(f"{source} is gated: accept its licence on its hub page, then `hf auth login`") from error
-    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
-        raise InputError(f"there is no model {source} on the hub (or it is private: `hf auth login`)") from error
-    except (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError) as error:
-        raise InputError(f"there is no {CONFIG} of {what} on the hub: no such revision, or not a model") from error
-    except OSError as error:
+
+
+@contextmanager
+def hub_in_one_line(what: str) -> Iterator[None]:
+    """Turn what the hub, transformers and safetensors raise of a model that cannot be had into a line of advice."""
+    try:
+        yield
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
+        raise InputError(_advice(error, what)) from error
+
+
+def _advice(error: BaseException, what: str) -> str:
+    from huggingface_hub import errors
+
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:  # transformers wraps the hub's errors into its own
+        causes.append(cause)
+    advice: list[tuple[tuple[type[Exception], ...], str]] = [
+        ((errors.GatedRepoError,), f"{what} is gated: accept its licence on its hub page, then `hf auth login`"),
+        (
+            (errors.RepositoryNotFoundError, errors.HFValidationError),
+            f"there is no model {what} on the hub (or it is private: `hf auth login`)",
+        ),
+        (
+            (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError),
+            f"there is no {CONFIG} of {what} on the hub: no such revision, or not a model",
+        ),
+        (
+            (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled, errors.HfHubHTTPError, ConnectionError),
+            f"{what} is not in the cache, and the hub cannot be reached; model=local model.path=DIR loads a folder",
+        ),
+    ]
+    for classes, line in advice:
+        if any(isinstance(cause, classes) for cause in causes):
+            return line
+    said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return f"cannot load the model {what}: {said.strip()} (model=local model.path=DIR loads a folder)"
+
+
+def read_template(path: Path) -> str:
+    """Return the text of a chat template.
+
+    Raises:
+        InputError: The file cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        said = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
         raise InputError(
-            f"{what} is not in the cache, and the hub cannot be reached; model=local model.path=DIR loads a folder"
+            f"cannot read model.chat_template={path}: {said}; it names a file with a Jinja template"
         ) from error
 
 

@@ -27,8 +27,8 @@ PADDING_TOLERANCE = {torch.float32: 1e-4, torch.float16: 0.05, torch.bfloat16: 0
 """Greatest |padded - alone| / |alone| of a row. On SmolLM2 (30 blocks) rounding gives 5e-6, 0.01 and 0.1, and a mask
 that is ignored 0.95 or more."""
 ADDITION_TOLERANCE = {torch.float32: 1e-5, torch.float16: 0.003, torch.bfloat16: 0.02}
-"""Greatest |residuals_N - residuals_N-1 - attention_N - mlp_N| / |residuals_N| of a row. On SmolLM2 rounding gives 1e-7,
-0.0006 and 0.005, and writes that are scaled by 0.22 before they are added 0.3."""
+"""Greatest |residuals_N - residuals_N-1 - attention_N - mlp_N| / |residuals_N| of a row. On SmolLM2 rounding gives
+1e-7, 0.0006 and 0.005, and writes that are scaled by 0.22 before they are added 0.3."""
 
 Rows = dict[Site, Tensor]
 

@@ -65,7 +65,6 @@ def test_a_damaged_model_is_one_line(tmp_path: Path):
 def test_a_system_prompt_goes_before_the_instruction(planted: ChatModel):
     class Template:
         chat_template = "yes"
-        all_special_ids: tuple[int, ...] = ()
 
         def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
             return " ".join(f"{m['role']}: {m['content']}" for m in messages) + " reply:"
@@ -74,9 +73,9 @@ def test_a_system_prompt_goes_before_the_instruction(planted: ChatModel):
     assert chat._render("hello") == "system: be kind user: hello reply:"
 
 
-def test_an_absent_hub_model_is_one_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match="cannot load the model nobody/nothing"):
+def test_a_hub_model_that_is_not_here_is_one_line_when_offline(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match="nobody/nothing is not in the cache, and the hub cannot be reached"):
         load_chat_model("nobody/nothing", name="nothing")
 
 
