@@ -99,7 +99,7 @@ def prompt(*ids: int, n_template: int = 1) -> Encoded:
     """Return token ids whose last ones are the template after the instruction."""
     kinds = np.full(len(ids), INSTRUCTION, np.uint8)
     kinds[len(ids) - n_template :] = TEMPLATE
-    return Encoded(list(ids), kinds)
+    return Encoded(list(ids), kinds, np.zeros(len(ids), dtype=bool))
 
 
 def random_experiment(seed: int = 0, *, activation: nn.Module | None = None, **options: Any) -> Experiment:
