@@ -255,7 +255,7 @@ def load_chat_model(
         dtype = "float32"
     wishes = {"attn_implementation": attn_implementation, "device_map": device_map}
     options = {option: value for option, value in wishes.items() if value is not None}
-    with quiet_transformers(), hub_in_one_line(str(source)):
+    with quiet_transformers(), hub_in_one_line(str(source), revision):
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, revision=revision)
         model = transformers.AutoModelForCausalLM.from_pretrained(source, revision=revision, dtype=dtype, **options)
         if device_map is None:

@@ -31,30 +31,31 @@ def config_path(source: Path | str, revision: str | None = None) -> Path:
         return source / CONFIG
     from huggingface_hub import hf_hub_download
 
-    with hub_in_one_line(f"{source} at {revision}" if revision else source):
+    with hub_in_one_line(source, revision):
         return Path(hf_hub_download(source, CONFIG, revision=revision))
 
 
 @contextmanager
-def hub_in_one_line(what: str) -> Iterator[None]:
+def hub_in_one_line(source: str, revision: str | None = None) -> Iterator[None]:
     """Turn what the hub, transformers and safetensors raise of a model that cannot be had into a line of advice."""
     try:
         yield
     except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
-        raise InputError(_advice(error, what)) from error
+        raise InputError(_advice(error, source, revision)) from error
 
 
-def _advice(error: BaseException, what: str) -> str:
+def _advice(error: BaseException, source: str, revision: str | None) -> str:
     from huggingface_hub import errors
 
+    what = f"{source} at {revision}" if revision else source
     causes = [error]
     while (cause := causes[-1].__cause__) is not None:  # transformers wraps the hub's errors into its own
         causes.append(cause)
     advice: list[tuple[tuple[type[Exception], ...], str]] = [
-        ((errors.GatedRepoError,), f"{what} is gated: accept its licence on its hub page, then `hf auth login`"),
+        ((errors.GatedRepoError,), f"{source} is gated: accept its licence on its hub page, then `hf auth login`"),
         (
             (errors.RepositoryNotFoundError, errors.HFValidationError),
-            f"there is no model {what} on the hub (or it is private: `hf auth login`)",
+            f"there is no model {source} on the hub (or it is private: `hf auth login`)",
         ),
         (
             (errors.RevisionNotFoundError, errors.RemoteEntryNotFoundError),
@@ -69,7 +70,7 @@ def _advice(error: BaseException, what: str) -> str:
         if any(isinstance(cause, classes) for cause in causes):
             return line
     said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    return f"cannot load the model {what}: {said.strip()} (model=local model.path=DIR loads a folder)"
+    return f"cannot load the model {source}: {said.strip()} (model=local model.path=DIR loads a folder)"
 
 
 def read_template(path: Path) -> str:
