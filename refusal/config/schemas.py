@@ -77,7 +77,7 @@ class OrBenchData(Data):
 class FileData(Data):
     """One published file."""
 
-    path: str = option("The file with the prompts.")
+    path: str = option("The published file (data=xstest, data=harmbench), or your own (data=csv).")
 
 
 @dataclass
@@ -96,7 +96,7 @@ class TableData(FileData):
     split: str | None = option(
         "One split for the whole file; null: as its column says.", choices=("safe", "hard", "toxic")
     )
-    split_values: dict[str, str] = option("What the split's column means: {unsafe: toxic, benign: safe}.")
+    split_values: dict[Any, str] = option("What the split's column means: {unsafe: toxic, benign: safe}.")
 
 
 @dataclass

@@ -16,14 +16,14 @@ TOXIC_PERCENT = 10  # a category below this is warned about
 
 
 def split_statistics(prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """Count prompts.
+    """Count prompts; those that augmentation made are no prompts of the data.
 
     Returns:
         ``categories``: for each, in alphabetical order, and ``total``: for all of them, the number of ``safe``,
         ``hard`` and ``toxic`` prompts, their sum ``all``, and ``toxic_share`` = toxic / (safe + hard + toxic);
         ``warnings``: a line for each category in which under 10 % are toxic.
     """
-    counts = Counter((prompt.category, prompt.split) for prompt in prompts)
+    counts = Counter((prompt.category, prompt.split) for prompt in prompts if not prompt.variant)
     categories = {
         category: _summary({split: counts[category, split] for split in SPLITS})
         for category in sorted({category for category, _ in counts})

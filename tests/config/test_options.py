@@ -17,9 +17,8 @@ COMMANDS = ("collect", "train", "discover")
 CATALOG = Catalog(ROOT / "conf")
 CHOICES = [(group, choice) for group, choices in CATALOG.groups.items() for choice in choices]
 GIVEN = {  # what a choice cannot do without
-    "data": ["data.dir=somewhere"],
-    "experiment": ["data.dir=somewhere"],
-    "model": ["model.path=somewhere"],
+    **{("data", choice): ["data.path=somewhere"] for choice in ("csv", "harmbench", "xstest")},
+    ("model", "local"): ["model.path=somewhere"],
 }
 
 
@@ -33,8 +32,7 @@ def composed(*overrides: str, command: str = "discover") -> Options:
 def test_every_choice_composes_with_every_option_typed(group: str, choice: str) -> None:
     if group == "launcher" and choice != "basic":  # an extra: pip install -e '.[launchers]'
         pytest.importorskip(f"hydra_plugins.hydra_{choice.partition('_')[0]}_launcher")
-    needs = GIVEN.get(group, []) if choice in ("orbench", "local") or group == "experiment" else []
-    assert isinstance(composed(f"{group}={choice}", *needs), Options)
+    assert isinstance(composed(f"{group}={choice}", *GIVEN.get((group, choice), [])), Options)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -88,15 +86,15 @@ def test_no_two_choices_of_a_group_say_the_same() -> None:
 
 
 def test_experiments() -> None:
-    balanced = composed("experiment=orbench_balanced", "data.dir=d")
+    balanced = composed("experiment=orbench_balanced")
     assert (balanced.data.name, balanced.data.equalise) == ("orbench", True)
     assert balanced.sampler.target.endswith("category_balanced.weights")
-    assert composed("experiment=orbench_separate_circuits", "data.dir=d").circuits.separate_safe_toxic
-    assert composed("experiment=orbench_full", "data.dir=d").data.max_per_category is None
+    assert composed("experiment=orbench_separate_circuits").circuits.separate_safe_toxic
+    assert composed("experiment=orbench_full").data.max_per_category is None
 
 
 def test_the_command_line_has_the_last_word_over_an_experiment() -> None:
-    options = composed("experiment=orbench_balanced", "data.dir=d", "sampler=weighted", "data.equalise=false")
+    options = composed("experiment=orbench_balanced", "sampler=weighted", "data.equalise=false")
     assert isinstance(options.sampler, WeightedSampler)
     assert not options.data.equalise
 
@@ -105,6 +103,7 @@ def test_a_choice_has_options_of_its_own() -> None:
     # sampler=weighted takes a share of toxic rows; its arguments are what its function is called with.
     assert composed("sampler.toxic_fraction=0.2").sampler.arguments() == {"toxic_fraction": 0.2, "category_weights": {}}
     assert composed("sampler=uniform").sampler.arguments() == {}
+    assert composed("data=xstest", "data.path=f").data.arguments() == {"path": "f"}
     assert composed("circuits=ig", "circuits.steps=4").circuits.arguments() == {"steps": 4}
     assert set(composed("sae.k=3").sae.arguments()) == {field.name for field in fields(TopKSae)} - {
         field.name
@@ -119,7 +118,7 @@ def test_a_choice_has_options_of_its_own() -> None:
         ("sae.batch_size=0", r"sae.batch_size=0 must be at least 1"),
         ("circuits.positions=lst", r"circuits.positions has no value 'lst': did you mean last\? valid: last, template"),
         ("layers.types=[mlp,atention]", r"has no value 'atention': did you mean attention\?"),
-        ("data=orbench", r"data.dir is missing: give data.dir=... \(Folder with or-bench-80k.csv"),
+        ("model=local", r"model.path is missing: give model.path=... \(Folder of the model"),
     ],
 )
 def test_values_are_checked(override: str, message: str) -> None:

@@ -24,10 +24,10 @@ def write(folder: Path, **contents: str | bytes) -> Path:
     return folder
 
 
-def one_line(folder: Path, **options: None) -> str:
-    """Read a bad folder and return the one line that says what is wrong."""
+def one_line(folder: Path | None, *, download: bool = False) -> str:
+    """Read what is bad and return the one line that says what is wrong."""
     with pytest.raises(InputError) as caught:
-        read_orbench(folder, **options)
+        read_orbench(folder, download=download)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -65,7 +65,7 @@ def test_every_text_that_is_written_is_read(tmp_path_factory: pytest.TempPathFac
 
 def test_data_may_bring_their_own_categories(tmp_path: Path) -> None:
     folder = write(tmp_path, toxic="prompt,category\nWhy?,$spam$\n")
-    assert read_orbench(folder, categories=None)[-1].category == "$spam$"
+    assert read_orbench(folder, also=["$spam$"])[-1].category == "$spam$"
     assert "unknown category '$spam$'" in one_line(folder)
 
 
@@ -92,6 +92,7 @@ def test_data_may_bring_their_own_categories(tmp_path: Path) -> None:
         ("prompt,category\n" + "a" * 200_000 + ",hate\n", "row 2: not valid CSV (field larger than"),
         (b"prompt,category\na,hate\n\xe9,hate\n", "line 3: not UTF-8"),
         ("prompt,category\na,hate\n".encode("utf-16"), "line 1: not UTF-8"),
+        ("prompt,catgory\na,hate\n", "row 1: no column category (did you mean 'catgory'?); its columns are: prompt, "),
     ],
 )
 def test_a_bad_file_is_one_line_with_its_place(tmp_path: Path, content: str | bytes, expected: str) -> None:
@@ -111,8 +112,13 @@ def test_a_missing_folder_or_file_says_what_is_needed(tmp_path: Path) -> None:
     assert one_line(tmp_path) == f"cannot read {tmp_path / FILES['hard']}: Is a directory"
 
 
+def test_both_ways_to_the_files_are_named_unless_one_is_given(tmp_path: Path) -> None:
+    for line in (one_line(None), one_line(tmp_path, download=True)):
+        assert "give either data.dir=DIR, its folder, or data.download=true (bench-llm/or-bench of the hub)" in line
+
+
 def test_reading_needs_no_heavy_library() -> None:
-    heavy = "torch", "pandas", "numpy", "matplotlib", "transformers", "pytorch_lightning", "wandb"
+    heavy = "torch", "pandas", "numpy", "matplotlib", "transformers", "pytorch_lightning", "wandb", "huggingface_hub"
     code = f"import sys, refusal.prompts.analyze; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == ""

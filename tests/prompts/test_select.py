@@ -4,6 +4,7 @@ import itertools
 import random
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from refusal import InputError
 from refusal.prompts.prompt import FOLDS, SPLITS, Prompt, make_prompts
-from refusal.prompts.select import cap, equalise, keep_categories, with_folds
+from refusal.prompts.select import cap, choose_prompts, equalise, keep_categories, with_folds
 
 seeds = st.integers(0, 1000)
 
@@ -29,6 +30,11 @@ def data(draw: st.DrawFn, min_size: int = 2) -> list[Prompt]:
         stratum: draw(st.integers(min_size, 9)) for stratum in itertools.product(categories, SPLITS)
     }
     return draw(st.permutations(prompts_of(sizes)))
+
+
+def chosen(prompts: list[Prompt], **options: Any) -> list[Prompt]:
+    given: dict[str, Any] = {"categories": None, "focus": None, "max_per_category": None, "equal": False, "seed": 0}
+    return choose_prompts(prompts, **{**given, **options})
 
 
 def counts(prompts: list[Prompt]) -> Counter[tuple[str, str]]:
@@ -84,16 +90,6 @@ def test_copies_of_a_text_never_fall_into_two_folds() -> None:
     assert all(len({p.fold for p in divided if p.text == f"text {i}"}) == 1 for i in range(10))
 
 
-@pytest.mark.parametrize("sizes", [{("a", "toxic"): 1}, {("a", "toxic"): 0}])
-def test_a_split_with_fewer_than_two_prompts_is_named(sizes: dict[tuple[str, str], int]) -> None:
-    full: dict[tuple[str, str], int] = {("a", split): 5 for split in SPLITS}
-    n = sizes["a", "toxic"]
-    with pytest.raises(InputError) as caught:
-        with_folds(prompts_of({**full, **sizes}), 0)
-    assert f"the split 'toxic' has too few prompts: {n}; it needs at least 2 different ones" in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
 def test_a_category_may_have_one_prompt_or_none_in_a_split() -> None:
     sizes: dict[tuple[str, str], int] = dict.fromkeys(itertools.product("ab", SPLITS), 5)
     divided = with_folds(prompts_of({**sizes, ("a", "toxic"): 1, ("b", "toxic"): 1, ("b", "hard"): 0}), 0)
@@ -104,11 +100,17 @@ def test_a_category_may_have_one_prompt_or_none_in_a_split() -> None:
     assert {p.fold for p in divided} == set(FOLDS)
 
 
-def test_two_copies_of_one_text_are_too_few() -> None:
-    sizes = {("a", "safe"): 3, ("a", "hard"): 3}
-    copies = make_prompts([(p.text, p.category, p.split) for p in prompts_of(sizes)] + [("x", "a", "toxic")] * 2)
-    with pytest.raises(InputError, match="'toxic' has too few"):
+def test_the_data_may_lack_splits_altogether() -> None:
+    assert Counter(p.fold for p in with_folds(prompts_of({("a", "toxic"): 6}), 0)) == dict.fromkeys(FOLDS, 2)
+
+
+@pytest.mark.parametrize("n", [0, 2])
+def test_fewer_different_prompts_than_folds_are_too_few(n: int) -> None:
+    copies = make_prompts([(p.text, p.category, p.split) for p in prompts_of({("a", "safe"): n})] * 2)
+    with pytest.raises(InputError) as caught:
         with_folds(copies, 0)
+    assert str(caught.value).startswith(f"there are too few prompts: {n} different ones, for the folds calibration, ")
+    assert "\n" not in str(caught.value)
 
 
 # --- cap, equalise, categories ------------------------------------------------------------------------------
@@ -122,6 +124,14 @@ def test_a_cap_counts_for_each_category_and_split(prompts: list[Prompt], most: i
     assert capped == [p for p in prompts if p in set(capped)]  # the old order
     assert set(cap(prompts, max(most - 1, 1), seed)) <= set(capped)  # a smaller draw is part of a larger one
     assert set(cap(prompts[::-1], most, seed)) == set(capped)
+
+
+@settings(deadline=None)
+@given(data(), st.integers(1, 12), seeds)
+def test_a_category_in_focus_is_kept_whole_and_changes_no_other(prompts: list[Prompt], most: int, seed: int) -> None:
+    capped = cap(prompts, most, seed, focus=["a"])
+    assert [p for p in capped if p.category == "a"] == [p for p in prompts if p.category == "a"]
+    assert [p for p in capped if p.category != "a"] == [p for p in cap(prompts, most, seed) if p.category != "a"]
 
 
 def test_no_cap_keeps_all_and_none_is_no_cap() -> None:
@@ -156,6 +166,36 @@ def test_keep_categories() -> None:
         keep_categories(prompts, ["a", "d", "e"])
     with pytest.raises(InputError, match="no category is chosen"):
         keep_categories(prompts, [])
+
+
+@pytest.mark.parametrize("option", ["categories", "focus"])
+def test_a_mistyped_category_gets_the_nearest_one(option: str) -> None:
+    prompts = prompts_of({("hate", "safe"): 2, ("privacy", "safe"): 2})
+    with pytest.raises(InputError) as caught:
+        chosen(prompts, **{"max_per_category": 1, option: ["hate", "Privcy"]})
+    assert str(caught.value) == (
+        f"data.{option}: no prompt has the category 'Privcy' (did you mean 'privacy'?); the data have: hate, privacy"
+    )
+
+
+def test_categories_then_cap_and_focus_then_equal_numbers() -> None:
+    prompts = prompts_of({("a", "safe"): 5, ("b", "safe"): 4, ("c", "safe"): 1})
+    assert chosen(prompts) == prompts
+    assert counts(chosen(prompts, categories=["a", "b"], equal=True)) == {("a", "safe"): 4, ("b", "safe"): 4}
+    kept = counts(chosen(prompts, categories=["a", "b"], max_per_category=2, focus=["b"]))
+    assert kept == {("a", "safe"): 2, ("b", "safe"): 4}
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({}, "without data.max_per_category all are kept"),
+        ({"max_per_category": 2, "equal": True}, "data.equalise makes"),
+    ],
+)
+def test_a_focus_that_would_do_nothing_is_a_mistake(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(InputError, match=why):
+        chosen(prompts_of({("a", "safe"): 3}), focus=["a"], **options)
 
 
 def test_the_draw_and_the_folds_are_independent() -> None:

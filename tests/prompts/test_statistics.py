@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from refusal.prompts.augment import augmented
+from refusal.prompts.figure import png, split_figure
 from refusal.prompts.prompt import SPLITS, Prompt, make_prompts
 from refusal.prompts.statistics import split_statistics
 
@@ -46,3 +48,11 @@ def test_nothing_is_lost_and_json_can_say_it(rows: list[tuple[str, str, str]]) -
             Counter(category for _, category, s in rows if s == split)
         )
     assert json.loads(json.dumps(statistics, allow_nan=False)) == statistics
+
+
+def test_augmented_prompts_are_not_counted_and_a_split_may_be_absent() -> None:
+    prompts = prompts_of("a", 0, 0, 3)
+    statistics = split_statistics(augmented(prompts, ["paraphrase"], 0))
+    assert statistics == split_statistics(prompts)
+    assert statistics["total"] == {"safe": 0, "hard": 0, "toxic": 3, "all": 3, "toxic_share": 1.0}
+    assert png(split_figure(statistics)).startswith(b"\x89PNG")
