@@ -14,7 +14,8 @@ from refusal.models.chat import INSTRUCTION, ChatModel, Encoded
 torch.set_num_threads(1)  # matrices this small gain nothing from a second, and other tests need it
 
 VOCABULARY, D_MODEL, N_LAYERS, WINDOW = 40, 32, 3, 5
-_SIZES = {"vocab_size": VOCABULARY, "hidden_size": D_MODEL, "intermediate_size": 48, "num_hidden_layers": N_LAYERS}
+_WORDS = {"vocab_size": VOCABULARY, "bos_token_id": None, "eos_token_id": None, "pad_token_id": 0}
+_SIZES = {**_WORDS, "hidden_size": D_MODEL, "intermediate_size": 48, "num_hidden_layers": N_LAYERS}
 _GROUPED = {**_SIZES, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}
 _ROTARY = {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}
 _NEOX = {
@@ -37,7 +38,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral": ("MistralConfig", {**_GROUPED, **_ROTARY, "sliding_window": WINDOW}),
     "qwen2": ("Qwen2Config", {**_GROUPED, **_ROTARY}),
     "qwen3": ("Qwen3Config", {**_GROUPED, **_ROTARY, "head_dim": 12}),
-    "phi3": ("Phi3Config", {**_GROUPED, **_ROTARY, "sliding_window": WINDOW, "pad_token_id": 0}),
+    "phi3": ("Phi3Config", {**_GROUPED, **_ROTARY, "sliding_window": WINDOW}),
     "gemma2": (
         "Gemma2Config",
         {**_GEMMA, **_ROTARY, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0},
@@ -56,7 +57,7 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "gpt_neox_sequential": ("GPTNeoXConfig", {**_NEOX, "use_parallel_residual": False}),
     "gpt2": (
         "GPT2Config",
-        {"vocab_size": VOCABULARY, "n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": 4, "n_positions": 128},
+        {**_WORDS, "n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": 4, "n_positions": 128},
     ),
 }
 FAMILIES = list(CONFIGS)
@@ -79,8 +80,6 @@ class TinyChat(ChatModel):
 
 def chat_of(config: Any, *, dtype: torch.dtype = torch.float32, **options: Any) -> TinyChat:
     """Make a model from its configuration, with random weights, norms and biases."""
-    for name in ("bos_token_id", "eos_token_id"):
-        setattr(config, name, None)
     model = transformers.AutoModelForCausalLM.from_config(config, **options)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
