@@ -45,16 +45,16 @@ class Store(ActivationStore):
 
     def __init__(self, study: PlantedStudy, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
         contrast, prompts = study.contrast, study.prompts
-        self.manifest = {"score_auc": 1.0, "refusal_rate": {"safe": 0.0, "hard": 0.0, "toxic": 1.0}}
-        self.refusal_tokens = list(study.knock_outs.tokens)
-        columns = {name: [getattr(prompt, name) for prompt in prompts] for name in ("id", "text", "category", "split")}
+        rates = {"safe": 0.0, "hard": 0.0, "toxic": 1.0}
+        self.manifest = {"score_auc": 1.0, "refusal_rate": rates, "labels": "phrases"}
+        self.refusal_tokens, self.max_prompt_tokens = list(study.knock_outs.tokens), None
+        texts = ("id", "text", "category", "split", "variant")
+        columns = {name: [getattr(prompt, name) for prompt in prompts] for name in texts}
+        labels = dict.fromkeys(("refused", "by_phrases", "by_score"), contrast.refused)
         folds = np.array(["train", "heldout"])[contrast.half]
-        table = pd.DataFrame({**columns, "fold": folds, "refused": contrast.refused, "refusal_score": contrast.score})
-        self.table = change(table)
-        self._writes = contrast.writes[self.table.index]
-
-    def prompts(self) -> pd.DataFrame:
-        return self.table.reset_index(drop=True)
+        table = change(pd.DataFrame({**columns, **labels, "fold": folds, "refusal_score": contrast.score}))
+        self._table = table.reset_index(drop=True)
+        self._writes = contrast.writes[table.index]
 
     def writes(self) -> np.ndarray:
         return self._writes
