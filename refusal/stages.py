@@ -20,7 +20,7 @@ from refusal import InputError
 from refusal.artifacts import building, clean_name, publish, read_json, write_json
 from refusal.models.sites import Site
 from refusal.progress import say
-from refusal.study import Study
+from refusal.study import Study, locate
 
 if TYPE_CHECKING:
     from refusal.activations.recipe import Recipe as CollectionRecipe
@@ -107,7 +107,7 @@ def train(study: Study, site: Site) -> None:
             Recipe(**study.recipe),
             temporary,
             model=study.name,
-            sampler=partial(_locate(sampler.target), **sampler.arguments()),
+            sampler=partial(locate(sampler.target), **sampler.arguments()),
             last_fraction=sampler.last_fraction,
             trainer=asdict(study.options.trainer),
             logger=_logger(study, site),
@@ -122,7 +122,7 @@ def discover(study: Study) -> None:
     from refusal.comparison.discover import Settings, discover
 
     options = study.options.circuits
-    attribute = partial(_locate(options.target), **options.arguments())
+    attribute = partial(locate(options.target), **options.arguments())
     settings = Settings(
         method=options.target.split(".")[-2],
         node_threshold=options.node_threshold,
@@ -249,12 +249,3 @@ def _logger(study: Study, site: Site) -> Any:
         except ModuleNotFoundError as error:
             raise InputError("logger=tensorboard needs a package of that name: pip install tensorboard") from error
     return None
-
-
-def _locate(target: str) -> Any:
-    """Return what an import path such as ``refusal.circuits.attribution.atp.attribute`` names."""
-    module, _, name = target.rpartition(".")
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"there is no {target}: {error}") from error

@@ -122,6 +122,7 @@ def test_the_command_changes_no_fingerprint(make: Make) -> None:
         *((override, "store sae circuits") for override in ("seed=1", "model.modularity=0.5", "model.n_layers=5")),
         *((override, "store sae circuits") for override in ("model.decoy=1", "model.noise=0.1", "data.n_toxic=5")),
         *((override, "store sae circuits") for override in ("data.categories=[hate]", "data.max_per_category=3")),
+        *((override, "store sae circuits") for override in ("data.augment=[case]", "data.augment=[case,politeness]")),
         *((override, "store sae circuits") for override in ("model.system_prompt=hi", "model.dtype=bfloat16")),
         *((override, "store sae circuits") for override in ("model.refusal_tokens=[5]", "model.response_tokens=3")),
         *((override, "store sae circuits") for override in ("model.refusal_phrases=[No]", "collect.max_rows=100")),
@@ -267,6 +268,23 @@ def test_other_data_may_bring_categories_of_their_own(make: Make, given: Path) -
     with pytest.raises(InputError, match="unknown category 'weapons'"):
         _ = make(*_local(given)).prompts
     assert {p.category for p in make(*_local(given), "data.categories=[hate,weapons]").prompts} == {"hate", "weapons"}
+
+
+def test_a_table_has_categories_of_its_own(make: Make, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("text,topic,bad\n" + "".join(f"How {i}?,weapons,{i % 2}\n" for i in range(6)))
+    columns = "++data.columns={prompt: text, category: topic, split: bad}"
+    study = make("data=csv", "data.path=t.csv", columns, "++data.split_values={1: toxic, 0: safe}")
+    assert [(p.category, p.split) for p in study.prompts] == [("weapons", "safe"), ("weapons", "toxic")] * 3
+
+
+def test_augmentation_leaves_the_originals_as_they_are(make: Make) -> None:
+    given = ("data=orbench_mini", "data.max_per_category=6", "data.focus=[hate]")
+    plain, more = make(*given).prompts, make(*given, "data.augment=[case,punctuation]").prompts
+    assert more[: len(plain)] == plain
+    fold_of = {prompt.id: prompt.fold for prompt in plain}
+    assert {fold_of[p.source] == p.fold for p in more[len(plain) :]} == {True}
+    assert {p.variant.partition("_")[0] for p in more} == {"", "case", "punctuation"}
+    assert {p.category for p in plain if sum(q.category == p.category for q in plain) > 18} == {"hate"}
 
 
 def test_the_recipe_has_its_sizes(make: Make) -> None:

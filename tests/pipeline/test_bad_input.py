@@ -79,7 +79,6 @@ BAD_DATA: list[tuple[Callable[[Path], object], tuple[str, ...]]] = [
     (_write("safe", "prompt,kind\na,hate\n"), ("data/or-bench-80k.csv, row 1: no column category", "prompt, kind")),
     (_write("hard", "prompt,category\na,hat\n"), ("data/or-bench-hard-1k.csv, row 2", "'hat'", "did you mean 'hate'?")),
     (_write("toxic", "prompt,category\n"), ("data/or-bench-toxic.csv has no rows",)),
-    (_write("toxic", "prompt,category\na,hate\n"), ("the split 'toxic' has too few prompts: 1; it needs at least 2",)),
     (
         lambda data: (data / FILES["toxic"]).write_bytes(b"prompt,category\n\xff,hate\n"),
         ("or-bench-toxic.csv, line 2",),
@@ -148,7 +147,7 @@ def test_a_model_that_never_or_always_refuses(fails: Fails, here: Path) -> None:
         ("train", ("trainer.devices=2",), "trainer.devices=2 trainer.num_nodes=1: an autoencoder trains on one device"),
         ("train", ("sae.k=100", "sae.hidden_dim=64"), "sae.k=100 is more than sae.hidden_dim=64"),
         ("discover", ("data.categories=[]",), "data.categories: no category is chosen; the data have: deception, "),
-        ("discover", ("data=orbench_mini", "data.categories=[hat]"), "no prompt has the category 'hat'; the data have"),
+        ("discover", ("data=orbench_mini", "data.categories=[hat]"), "the category 'hat' (did you mean 'hate'?)"),
     ],
 )
 def test_bad_options(fails: Fails, script: str, options: tuple[str, ...], expected: str) -> None:
