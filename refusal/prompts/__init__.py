@@ -1,1 +1,1 @@
-"""Prompts: read OR-Bench's three files, choose among them, put them into folds, and say what there is of each."""
+"""Prompts: read them, one file a data set; choose among them, put them into folds, augment them, count them."""

@@ -15,17 +15,20 @@ from refusal import InputError
 from refusal.artifacts import write_atomic, write_json
 from refusal.progress import say, warn
 from refusal.prompts.figure import png, split_figure
+from refusal.prompts.harmbench import KINDS, read_harmbench
 from refusal.prompts.mini import mini_folder
 from refusal.prompts.orbench import FILES, read_orbench
 from refusal.prompts.prompt import Prompt
 from refusal.prompts.statistics import TOXIC_PERCENT, split_statistics
+from refusal.prompts.table import FIELDS, read_table
+from refusal.prompts.xstest import read_xstest
 
 FIGURE = "data_split_analysis.png"
 STATISTICS = "data_split_statistics.json"
 DESCRIPTION = f"""\
 Count the prompts of each category and split, draw them, and warn where under {TOXIC_PERCENT}% are toxic.
 
-reads:   {", ".join(FILES.values())}
+reads:   {", ".join(FILES.values())}; or a file of XSTest or HarmBench, or your own table
 writes:  {STATISTICS}, {FIGURE}
 """
 EXAMPLES = """\
@@ -69,12 +72,21 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
+    data = parser.add_mutually_exclusive_group()
+    data.add_argument(
         "--data-dir",
         type=Path,
         default=mini_folder(),
         metavar="DIR",
         help="the folder with the three CSV files (default: the part of OR-Bench that comes with the package)",
+    )
+    data.add_argument("--xstest", type=Path, metavar="FILE", help="XSTest's file instead")
+    data.add_argument("--harmbench", type=Path, metavar="FILE", help="a file of HarmBench's behaviours instead")
+    data.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help=f"a table with the columns {', '.join(FIELDS)} instead (docs/data.md)",
     )
     parser.add_argument(
         "--output",
@@ -86,11 +98,22 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _read(options: argparse.Namespace) -> list[Prompt]:
+    if options.xstest:
+        return read_xstest(options.xstest)
+    if options.harmbench:
+        return read_harmbench(options.harmbench, kinds=KINDS)
+    if options.table:
+        usual = {name: name for name in FIELDS}
+        return read_table(options.table, columns=usual, category=None, split=None, split_values={})
+    return read_orbench(options.data_dir)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status."""
     try:
         options = _parser().parse_args(arguments)
-        analyze(read_orbench(options.data_dir), options.output)
+        analyze(_read(options), options.output)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

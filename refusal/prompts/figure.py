@@ -18,7 +18,7 @@ COLOURS = {"safe": "#56b4e9", "hard": "#e69f00", "toxic": "#d55e00"}  # Okabe an
 INK, MUTED, GRID = "#20242c", "#636b78", "#d5d9e0"
 INCHES_PER_CATEGORY = 0.62
 MAX_INCHES = 120.0
-NAME_WIDTH, NAME_LINES = 26, 3
+NAME_WIDTH, NAME_LINES = 30, 3
 
 
 def split_figure(statistics: Mapping[str, Any]) -> Figure:

@@ -20,6 +20,7 @@ from refusal.prompts.prompt import Prompt, make_prompts
 from refusal.prompts.rows import read_rows
 
 COLUMNS = ("Behavior", "FunctionalCategory", "SemanticCategory", "ContextString")
+KINDS = ("standard", "contextual", "copyright")
 SEPARATOR = "\n\n---\n\n"
 
 

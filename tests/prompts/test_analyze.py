@@ -12,8 +12,9 @@ import pytest
 
 from refusal import InputError
 from refusal.prompts.analyze import EXAMPLES, FIGURE, STATISTICS, analyze, main
+from refusal.prompts.harmbench import COLUMNS
 from refusal.prompts.orbench import FILES
-from refusal.prompts.prompt import make_prompts
+from refusal.prompts.prompt import SPLITS, make_prompts
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,6 +52,24 @@ def test_without_options_the_shipped_prompts_are_counted(tmp_path: Path) -> None
     assert [line.split("'")[1] for line in done.stderr.splitlines()] == ["harmful", "illegal"]
 
 
+@pytest.mark.parametrize(
+    ("option", "content", "total"),
+    [
+        ("--xstest", "prompt,type\na,homonyms\nb,contrast_homonyms\nc,privacy_public\n", (0, 2, 1)),
+        ("--harmbench", f"{','.join(COLUMNS)}\na,standard,x,\nb,copyright,y,\n", (0, 0, 2)),
+        ("--table", "prompt,category,split\na,x,safe\nb,x,toxic\n", (1, 0, 1)),
+    ],
+)
+def test_other_data_are_counted_as_they_are_read(
+    option: str, content: str, total: tuple[int, ...], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data.csv").write_text(content)
+    assert main([option, str(tmp_path / "data.csv"), "--output", str(tmp_path / "out")]) == 0
+    statistics = json.loads((tmp_path / "out" / STATISTICS).read_text())
+    assert tuple(statistics["total"][split] for split in SPLITS) == total
+    capsys.readouterr()
+
+
 def test_help_is_quick_and_has_three_examples() -> None:
     start = time.monotonic()
     done = command("--help")
@@ -77,6 +96,7 @@ def test_the_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     [
         (["--data-dir", "nowhere"], "error: there is no folder nowhere; it has to hold or-bench-80k.csv"),
         (["--output", "/dev/null/x"], "error: cannot write /dev/null/x/data_split_statistics.json: Not a directory"),
+        (["--xstest", "a.csv", "--table", "b.csv"], "error: argument --table: not allowed with argument --xstest; see"),
         (["--data"], "error: argument --data-dir: expected one argument; see --help"),
         (["--colour", "red"], "error: unrecognized arguments: --colour red; see --help"),
     ],
