@@ -8,7 +8,6 @@ at whose last token the model decides how to answer.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import importlib.util
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -27,7 +26,8 @@ TOKEN_KINDS = ("prefix", "special", "instruction", "template", "response")
 PREFIX, SPECIAL, INSTRUCTION, TEMPLATE, RESPONSE = range(5)
 
 _SENTINEL = "\ue000"  # a private-use character that no template writes
-_TODAY = datetime.date(2024, 7, 26)  # the day that Llama 3's templates name where they know no other
+# Some templates name the day's date, and a prompt would be another one tomorrow. This is what Llama 3's fall back to.
+_EVERY_DAY = "{% macro strftime_now(format) %}26 Jul 2024{% endmacro %}\n"
 
 
 class Encoded(NamedTuple):
@@ -198,10 +198,10 @@ class ChatModel:
         try:
             return self.tokenizer.apply_chat_template(
                 messages,
+                chat_template=_EVERY_DAY + self.tokenizer.get_chat_template(),
                 tokenize=False,
                 add_generation_prompt=True,
                 enable_thinking=self.thinking,
-                strftime_now=_TODAY.strftime,  # a prompt with the day's date would be another one tomorrow
             )
         except Exception as error:
             advice = (

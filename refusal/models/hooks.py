@@ -17,19 +17,6 @@ from refusal.models.sites import Site
 Edit = Callable[[Tensor], Tensor]
 
 
-def module_of(model: nn.Module, site: Site) -> nn.Module:
-    """Return the module whose output is the site.
-
-    Raises:
-        InputError: The architecture is not one whose sites are known.
-    """
-    family, blocks = find(model)
-    block = blocks[site.layer]
-    if site.kind == "residuals":
-        return block
-    return block.get_submodule(family.attention if site.kind == "attention" else family.mlp)
-
-
 @contextmanager
 def reading(model: nn.Module, sites: Iterable[Site]) -> Iterator[dict[Site, Tensor]]:
     """Yield a dictionary that each forward pass fills with the sites' tensors, [batch, seq, d_model]."""
@@ -51,10 +38,14 @@ def editing(model: nn.Module, edits: Mapping[Site, Edit]) -> Iterator[None]:
     """Within the block, every forward pass puts ``edit(x)`` in the place of each site's x [batch, seq, d_model].
 
     Nested blocks apply in the order in which they were entered.
+
+    Raises:
+        InputError: The model's architecture is not one whose sites are known.
     """
+    family, blocks = find(model)
     with ExitStack() as stack:
         for site, edit in edits.items():
-            handle = module_of(model, site).register_forward_hook(_hook(edit))
+            handle = family.module(blocks[site.layer], site.kind).register_forward_hook(_hook(edit))
             stack.callback(handle.remove)
         yield
 

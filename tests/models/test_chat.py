@@ -62,17 +62,6 @@ def test_a_damaged_model_is_one_line(tmp_path: Path):
         load_chat_model(tmp_path, name="x")
 
 
-def test_a_system_prompt_goes_before_the_instruction(planted: ChatModel):
-    class Template:
-        chat_template = "yes"
-
-        def apply_chat_template(self, messages: list[dict[str, str]], **_: object) -> str:
-            return " ".join(f"{m['role']}: {m['content']}" for m in messages) + " reply:"
-
-    chat = ChatModel(planted.model, Template(), "x", system_prompt="be kind")
-    assert chat._render("hello") == "system: be kind user: hello reply:"
-
-
 def test_a_hub_model_that_is_not_here_is_one_line_when_offline(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="nobody/nothing is not in the cache, and the hub cannot be reached"):

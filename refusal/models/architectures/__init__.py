@@ -39,6 +39,11 @@ class Architecture:
                 return blocks
         return None
 
+    def module(self, block: nn.Module, kind: str) -> nn.Module:
+        """Return the module of a block whose output is its site of this kind."""
+        names = {"attention": self.attention, "mlp": self.mlp, "residuals": ""}  # no name: the block itself
+        return block.get_submodule(names[kind])
+
     def _fits(self, block: nn.Module) -> bool:
         return _module(block, self.attention) is not None and _module(block, self.mlp) is not None
 
