@@ -246,12 +246,13 @@ def load_chat_model(
 
     if isinstance(source, Path) and not (source / "config.json").is_file():
         raise InputError(f"there is no model in {source}: a model folder has a config.json")
+    has_gpu = torch.cuda.is_available()
     if device_map is not None:
         _check_device_map(device_map, device)
-    elif device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    on_cpu = device == "cpu" if device_map is None else not torch.cuda.is_available()
-    if dtype == "auto" and on_cpu:
+    else:
+        device = ("cuda" if has_gpu else "cpu") if device == "auto" else device
+        _check_device(device)
+    if dtype == "auto" and (device == "cpu" or (device_map is not None and not has_gpu)):
         dtype = "float32"
     wishes = {"attn_implementation": attn_implementation, "device_map": device_map}
     options = {option: value for option, value in wishes.items() if value is not None}
@@ -279,6 +280,13 @@ def quiet_transformers() -> Iterator[None]:
         yield
     finally:
         logging.set_verbosity(verbosity)
+
+
+def _check_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # no such device, no driver, or a torch without it
+        raise InputError(f"model.device={device} cannot be used here: {str(error).splitlines()[0]}") from error
 
 
 def _check_device_map(device_map: str, device: str) -> None:

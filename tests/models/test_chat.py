@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,16 @@ def test_padding_is_on_the_left_and_positions_count_from_the_first_token(planted
     batch = planted.pad([planted.encode("one two three"), planted.encode("one")])
     assert batch.attention_mask.tolist() == [[1] * 6, [0, 0, 1, 1, 1, 1]]
     assert batch.position_ids[1].tolist() == [0, 0, 0, 1, 2, 3]
+    assert batch.last.tolist() == [5, 5]
+
+
+def test_padding_can_be_on_the_right(planted: ChatModel):
+    chat = replace(planted, padding_side="right")
+    batch = chat.pad([chat.encode("one two three"), chat.encode("one")])
+    assert batch.attention_mask.tolist() == [[1] * 6, [1, 1, 1, 1, 0, 0]]
+    assert batch.position_ids[1].tolist()[:4] == [0, 1, 2, 3]
+    assert batch.last.tolist() == [5, 3]
+    assert chat.pad([chat.encode("one")], "left").last.tolist() == [3]
 
 
 def test_padded_and_unpadded_logits_agree(planted: ChatModel, prompts: list[Prompt]):
@@ -66,6 +77,41 @@ def test_a_hub_model_that_is_not_here_is_one_line_when_offline(monkeypatch: pyte
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match="nobody/nothing is not in the cache, and the hub cannot be reached"):
         load_chat_model("nobody/nothing", name="nothing")
+
+
+def test_a_model_can_be_spread_over_devices(planted: ChatModel):
+    spread = load_chat_model(Path(planted.model.config._name_or_path), name="x", device_map="auto")
+    assert spread.model.dtype == torch.float32
+    ids = torch.tensor([planted.encode("a b").ids])
+    assert torch.equal(spread.model(ids).logits, planted.model(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device_map": "auto", "device": "cpu"}, "device_map=auto and model.device=cpu exclude each other"),
+        ({"device": "cuda:7"}, "device=cuda:7 cannot be used here: "),
+        ({"device": "gpu"}, "device=gpu cannot be used here: "),
+        ({"attn_implementation": "nonsense"}, "cannot load the model .*nonsense"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_one_line(planted: ChatModel, options: dict[str, str], message: str):
+    with pytest.raises(InputError, match=message) as caught:
+        load_chat_model(Path(planted.model.config._name_or_path), name="x", **options)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_map_without_accelerate_is_one_line(planted: ChatModel, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="device_map=auto needs accelerate: pip install accelerate"):
+        load_chat_model(Path(planted.model.config._name_or_path), name="x", device_map="auto")
+
+
+def test_another_template_takes_the_place_of_the_tokenizers(planted: ChatModel):
+    source = Path(planted.model.config._name_or_path)
+    chat = load_chat_model(source, name="x", chat_template="<user> {{ messages[0]['content'] }} <assistant>")
+    words = chat.tokenizer.convert_ids_to_tokens(chat.encode("how").ids)
+    assert [words[0], words[-1], len(words)] == ["<user>", "<assistant>", 3]
 
 
 def test_moving_the_folder_changes_nothing(planted: ChatModel, tmp_path: Path):

@@ -10,7 +10,7 @@ from huggingface_hub import errors
 
 from refusal import InputError
 from refusal.models import files
-from refusal.models.files import config_path, file_hashes, shape_of
+from refusal.models.files import config_path, file_hashes, hub_in_one_line, read_template, shape_of
 
 
 @pytest.mark.parametrize(
@@ -54,6 +54,23 @@ def test_what_the_hub_refuses(monkeypatch: pytest.MonkeyPatch, error: type[Excep
     with pytest.raises(InputError) as caught:
         config_path("org/model", "v9")
     assert str(caught.value).startswith(expected)
+
+
+def test_what_transformers_makes_of_it() -> None:
+    refused = errors.GatedRepoError("no", response=MagicMock())
+    with pytest.raises(InputError, match=r"^org/model is gated: .* `hf auth login`$"), hub_in_one_line("org/model"):
+        raise OSError("You are trying to access a gated repo.\nMake sure to have access") from refused
+    with pytest.raises(InputError, match=r"^cannot load the model org/model: no file \("), hub_in_one_line("org/model"):
+        raise OSError("\nno file\nin it")
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file or directory"), (b"\xff", "it is not text")])
+def test_a_template_that_cannot_be_read_is_one_line(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "mine.jinja"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=rf"^cannot read model.chat_template=.*mine\.jinja: {reason}"):
+        read_template(path)
 
 
 def test_files_are_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
