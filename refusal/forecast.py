@@ -1,23 +1,27 @@
-"""What a command would do: which results are there, which would be built, and about what that takes.
+"""What a command would do: which results are there, which would be built, and what that takes.
 
-Nothing is loaded: tokens are guessed from the length of the texts, and time from how fast this machine multiplies.
+Rows and bytes of a collection are counted with the model's own tokenizer, its time and memory measured on a few batches
+where the weights are at hand. Training and discovery are guessed, from sizes and how fast this machine multiplies.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 
-from refusal.activations.plan import bytes_needed
-from refusal.study import Study
+from refusal import InputError, stages
+from refusal.activations.plan import check_disk
+from refusal.artifacts import read_json
+from refusal.study import MANIFEST, Study
 
 LETTERS_PER_TOKEN = 4  # of English prose
 TEMPLATE_TOKENS = 10
 EFFICIENCY = 0.3  # of a training or forward pass, against one large product of matrices
 PASSES = 40  # whole passes over the prompts that discovery takes, about
-STARTUP = 10  # seconds: importing, loading
+STARTUP = 2.0  # seconds before anything here runs, and of the statistics of the prompts
 
 
 def forecast(study: Study) -> str:
@@ -39,31 +43,67 @@ def forecast(study: Study) -> str:
     if command == "discover" or study.options.callbacks.discovery:
         lines.append(_line("circuits", study.circuits, study.has(study.circuits)))
         lines.append(_line("report", study.study_report, study.has(study.study_report)))
-    return "\n".join([*lines, _estimates(study)])
+    return "\n".join([*lines, *_estimates(study)])
 
 
 def _line(stage: str, folder: Path, is_there: bool) -> str:
     return f"{stage:<15}{'found' if is_there else 'to build':<9}{folder}"
 
 
-def _estimates(study: Study) -> str:
-    """Return the line of what is missing: rows, disk, memory, time."""
-    options, (n_layers, d_model), n_prompts = study.options, study.shape, len(study.prompts)
-    n_tokens = sum(len(prompt.text) // LETTERS_PER_TOKEN + TEMPLATE_TOKENS for prompt in study.prompts)
-    n_rows = min(n_tokens, options.collect.max_rows)
+def _estimates(study: Study) -> list[str]:
+    """Return the lines of what is missing."""
+    if study.has_store():
+        lines, n_rows = [], read_json(study.store / MANIFEST)["n_rows"]
+    else:
+        lines, n_rows = _collection(study)
+    lines += _guesses(study, n_rows)
+    return lines or ["estimates      nothing is to be built"]
+
+
+def _collection(study: Study) -> tuple[list[str], int]:
+    """Return the lines about the collection, and the number of its rows at a site."""
+    from refusal.activations.estimate import activation_bytes, measure
+    from refusal.activations.study import make_study
+    from refusal.models.selftest import check_model
+    from refusal.models.weightless import has_weights
+
+    start = time.perf_counter()
+    can_run = study.plan is not None or has_weights(study.source, study.revision)
+    chat = stages.load_model(study) if can_run else stages.load_without_weights(study)
+    planned = make_study(chat, study.prompts, stages.collection_recipe(study))
+    n_more = planned.most_rows - planned.n_rows
+    responses = f" and at most {n_more:,} of responses" if n_more else ""
+    exactly = "at most" if n_more else "exactly"
+    disk = next(folder for folder in (study.store, *study.store.parents) if folder.is_dir())
+    needed, free = planned.bytes_needed(chat), shutil.disk_usage(disk).free
+    lines = [
+        f"rows           {planned.n_rows:,} of prompts{responses} at each site, in {len(planned.shards)} shards",
+        f"disk           {needed / 1e9:.2f} GB, {exactly} {activation_bytes(planned, chat):,} bytes of it activations; "
+        f"{free / 1e9:.1f} GB are free",
+    ]
+    try:
+        check_disk(disk, needed + planned.temporary_bytes(chat))
+    except InputError as error:
+        lines.append(f"does not fit   {error}")
+    if not can_run:
+        lines.append(f"memory, time   not measured: the weights of {study.name} are not on this machine")
+        return lines, planned.most_rows
+    check_model(chat, [prompt.text for prompt in study.prompts])
+    before = STARTUP + time.perf_counter() - start
+    cost = measure(chat, planned, study.options.collect.token_budget, disk)
+    memory = [f"{cost.peak_bytes / 1e9:.2f} GB" if cost.peak_bytes else "not measured on this system"]
+    memory += [f"{cost.device_bytes / 1e9:.2f} GB on the GPU"] if cost.device_bytes else []
+    measured = f"measured on {cost.n_measured} of {cost.n_batches} batches"
+    lines.append(f"memory         {', '.join(memory)}; {measured}")
+    lines.append(f"time           {_duration(before + cost.seconds)}; {measured}")
+    return lines, planned.most_rows
+
+
+def _guesses(study: Study, n_rows: int) -> list[str]:
+    """Return the line about training and discovery, none where nothing is missing."""
+    options, (n_layers, d_model) = study.options, study.shape
     weights = 12 * n_layers * d_model**2  # of the blocks, in a transformer of the usual proportions
     disk, memory, work = 0, 4 * weights, 0.0
-    if not study.has_store():
-        disk += bytes_needed(
-            n_rows,
-            n_prompts,
-            n_sites=len(study.sites),
-            n_layers=n_layers,
-            d_model=d_model,
-            dtype=options.collect.store_dtype,
-            writes=options.collect.writes,
-        )
-        work += 2 * weights * (n_tokens + n_prompts * options.model.response_tokens)
     if options.command != "collect":
         recipe, missing = study.recipe, [site for site in study.sites if not study.has_sae(site)]
         numbers = 2 * d_model * recipe["hidden_dim"]
@@ -71,14 +111,19 @@ def _estimates(study: Study) -> str:
         memory = max(memory, 16 * numbers + 4 * n_rows * d_model)  # weights, gradients, Adam's two; the site's rows
         work += len(missing) * 4 * numbers * min(recipe["epochs"] * n_rows, recipe["max_rows"])
     if options.callbacks.discovery and not study.has(study.circuits):
+        n_tokens = sum(len(prompt.text) // LETTERS_PER_TOKEN + TEMPLATE_TOKENS for prompt in study.prompts)
         work += PASSES * 2 * weights * n_tokens
     if not work:
-        return "estimates      nothing is to be built"
-    seconds = STARTUP + work / (EFFICIENCY * _speed())
-    return (
-        f"estimates      {n_rows:,} rows a site, {disk / 1e9:.2f} GB more on disk, {memory / 1e9:.2f} GB of memory, "
-        f"{max(1, round(seconds / 60))} min on this CPU"
-    )
+        return []
+    seconds = work / (EFFICIENCY * _speed())
+    return [
+        f"guessed        training and discovery: {disk / 1e9:.2f} GB more on disk, {memory / 1e9:.2f} GB of memory, "
+        f"{_duration(seconds)} on this CPU"
+    ]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
 def _speed() -> float:

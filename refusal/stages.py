@@ -53,17 +53,18 @@ def analyze(study: Study) -> None:
 
 def collect(study: Study) -> None:
     """Collect the activations, or go on with what a killed run left."""
-    from refusal.activations.collect import collect
+    from refusal.activations.collect import collect_portion
     from refusal.models.selftest import check_model
 
     recipe = collection_recipe(study)
-    chat, options = _chat(study), study.options.collect
+    chat, options = load_model(study), study.options.collect
     check_model(chat, [prompt.text for prompt in study.prompts])
-    collect(
+    collect_portion(
         chat,
         study.prompts,
         recipe,
         study.store,
+        study.portion,
         token_budget=options.token_budget,
         compression=options.compression,
         card=_card(study),
@@ -109,6 +110,7 @@ def train(study: Study, site: Site) -> None:
             model=study.name,
             sampler=partial(locate(sampler.target), **sampler.arguments()),
             last_fraction=sampler.last_fraction,
+            kinds=sampler.kinds,
             trainer=asdict(study.options.trainer),
             logger=_logger(study, site),
             cfg=made_from,
@@ -138,7 +140,7 @@ def discover(study: Study) -> None:
     )
     names = {str(site): study.sae(site).name for site in study.sites}
     with publish(study.circuits, _card(study, saes=names)) as folder:
-        chat = _chat(study)
+        chat = load_model(study)
         discover(
             chat,
             ActivationStore(study.store),
@@ -189,7 +191,7 @@ def _command() -> str:
     return shlex.join(["python", Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _chat(study: Study) -> ChatModel:
+def load_model(study: Study) -> ChatModel:
     """Load the model; write it first, if it is a planted one that is not there yet."""
     from refusal.models.chat import load_chat_model
 
@@ -201,7 +203,7 @@ def _chat(study: Study) -> ChatModel:
         name=study.name,
         revision=study.revision,
         dtype=model.dtype,
-        device=model.device,
+        device=_device(study),
         device_map=model.device_map,
         attn_implementation=model.attn_implementation,
         padding_side=model.padding_side,
@@ -209,6 +211,31 @@ def _chat(study: Study) -> ChatModel:
         chat_template=study.chat_template,
         thinking=model.thinking,
     )
+
+
+def load_without_weights(study: Study) -> ChatModel:
+    """Load what encodes the prompts as the model would."""
+    from refusal.models.weightless import load_weightless
+
+    return load_weightless(
+        study.source,
+        name=study.name,
+        revision=study.revision,
+        system_prompt=study.options.model.system_prompt,
+        chat_template=study.chat_template,
+        thinking=study.options.model.thinking,
+    )
+
+
+def _device(study: Study) -> str:
+    """Return where the model runs; the parts of a collection take the GPUs of a machine by turns."""
+    model = study.options.model
+    if study.portion is None or model.device != "auto" or model.device_map is not None:
+        return model.device
+    import torch
+
+    n_gpus = torch.cuda.device_count()
+    return f"cuda:{study.portion.gpu(n_gpus)}" if n_gpus else "auto"
 
 
 def _plant(study: Study, folder: Path) -> None:

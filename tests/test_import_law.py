@@ -19,8 +19,8 @@ FLOW = (
     "report",
     "calibration",
     "study",
-    "forecast",
     "stages",
+    "forecast",
     "pipeline",
 )
 FREE = ("refusal", "refusal.artifacts", "refusal.progress", "refusal.config.schemas")  # anyone may import from these

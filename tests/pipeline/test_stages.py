@@ -57,8 +57,12 @@ def test_plan_prints_and_builds_nothing(tmp_path: Path, study: Path) -> None:
     assert lines["sites"] == "3: mlp_1, mlp_2, residuals_2"
     for stage in ("activations", "sae", "circuits", "report"):
         assert lines[stage].startswith("to build ")
-    assert "rows a site" in lines["estimates"]
-    assert [path.name for path in (tmp_path / "outputs").iterdir()] == ["runs"]
+    assert lines["rows"].endswith("at each site, in 27 shards")
+    for line in ("disk", "memory", "time", "guessed"):
+        assert line in lines
+    home = tmp_path / "outputs" / "planted"
+    assert {path.name for path in home.parent.iterdir()} == {"runs", "planted"}
+    assert [path.name for path in home.iterdir()] == ["model"]  # on which batches were measured
     planned = succeed(study, "discover", *SMALL, "plan=true").out
     assert "to build" not in planned
     assert "nothing is to be built" in planned
