@@ -102,6 +102,7 @@ def test_folders_are_those_of_the_design(make: Make) -> None:
     "override",
     [
         *("output_dir=elsewhere", "collect.token_budget=64", "model.device=cuda", "model.attn_implementation=eager"),
+        *("model.device_map=auto", "model.padding_side=right"),
         *("trainer=cpu", "trainer.devices=2", "trainer.enable_progress_bar=true", "logger=none", "callbacks=none"),
         *("train_saes=false", "plan=true", "force=true", "model.name=other", "sae.seed=0", "sae.k=8"),
         *("sae.hidden_dim=512", "data.max_per_category=50", "circuits.permutations=10000", "launcher=basic"),
@@ -110,6 +111,17 @@ def test_folders_are_those_of_the_design(make: Make) -> None:
 )
 def test_what_changes_no_content_changes_no_fingerprint(make: Make, override: str) -> None:
     assert folders(make(*SMALL, override)) == folders(make(*SMALL))
+
+
+def test_a_chat_template_counts_by_its_text(make: Make, tmp_path: Path) -> None:
+    def with_template(name: str, text: str) -> dict[str, str]:
+        (tmp_path / name).write_text(text)
+        return folders(make(*SMALL, f"model.chat_template={tmp_path / name}"))
+
+    one = with_template("a.jinja", "one")
+    assert one == with_template("b.jinja", "one")
+    assert not set(one.items()) & set(with_template("c.jinja", "two").items())
+    assert not set(one.items()) & set(folders(make(*SMALL)).items())
 
 
 def test_the_command_changes_no_fingerprint(make: Make) -> None:
@@ -124,13 +136,15 @@ def test_the_command_changes_no_fingerprint(make: Make) -> None:
         *((override, "store sae circuits") for override in ("data.categories=[hate]", "data.max_per_category=3")),
         *((override, "store sae circuits") for override in ("data.augment=[case]", "data.augment=[case,politeness]")),
         *((override, "store sae circuits") for override in ("model.system_prompt=hi", "model.dtype=bfloat16")),
+        ("model.thinking=true", "store sae circuits"),
         *((override, "store sae circuits") for override in ("model.refusal_tokens=[5]", "model.response_tokens=3")),
         *((override, "store sae circuits") for override in ("model.refusal_phrases=[No]", "collect.max_rows=100")),
         *((override, "store sae circuits") for override in ("collect.writes=false", "collect.store_dtype=bfloat16")),
         *((override, "sae circuits") for override in ("sae.k=9", "sae.hidden_dim=511", "sae.lr=1e-3", "sae.epochs=1")),
         *((override, "sae circuits") for override in ("sae.batch_size=64", "sae.max_rows=9", "sae.seed=5")),
         *((override, "sae circuits") for override in ("sampler=uniform", "sampler.toxic_fraction=0.4")),
-        *((override, "sae circuits") for override in ("sampler.last_fraction=0.5", "trainer.precision=bf16-mixed")),
+        *((override, "sae circuits") for override in ("sampler.last_fraction=0.5", "sampler.kinds=[]")),
+        ("trainer.precision=bf16-mixed", "sae circuits"),
         *((override, "circuits") for override in ("circuits=ig", "circuits.node_threshold=0.2")),
         *((override, "circuits") for override in ("circuits.separate_safe_toxic=true", "circuits.bootstrap=3")),
         ("layers=mlp_1-2", "store circuits"),
