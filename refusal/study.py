@@ -242,7 +242,7 @@ class Study:
         sampler = self.options.sampler
         return {
             "recipe": self.recipe,
-            "sampler": {"target": sampler.target, "last_fraction": sampler.last_fraction, **sampler.arguments()},
+            "sampler": {**asdict(sampler), "kinds": sorted(set(sampler.kinds))},
             "trainer": {name: getattr(self.options.trainer, name) for name in ("precision", "gradient_clip_val")},
         }
 

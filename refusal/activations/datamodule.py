@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from refusal.activations.samplers import Sampler
+from refusal.activations.source import KINDS
 from refusal.activations.store import ActivationStore
 from refusal.activations.stream import TRAINING_FOLDS, RowStream
 from refusal.models.sites import Site
@@ -32,6 +33,7 @@ class ActivationDataModule(pl.LightningDataModule):
         n_heldout: Number of held-out batches, the same every time.
         seed: What the order follows from.
         last_fraction: Share of rows from the last prompt position.
+        kinds: Kinds of the other rows.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class ActivationDataModule(pl.LightningDataModule):
         n_heldout: int = 8,
         seed: int = 0,
         last_fraction: float = 0.25,
+        kinds: Collection[str] = KINDS,
     ) -> None:
         super().__init__()
-        self._options: dict[str, Any] = {"batch_size": batch_size, "seed": seed, "last_fraction": last_fraction}
+        self._options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
+        self._options |= {"last_fraction": last_fraction, "kinds": kinds}
         self._store, self._site, self._sampler = store, site, sampler
         self._n_steps, self._n_heldout = n_steps, n_heldout
         self._state: Mapping[str, Any] | None = None
@@ -99,5 +103,8 @@ class _Batches(IterableDataset[Tensor]):
     def __iter__(self) -> Iterator[Tensor]:
         if self._start is not None:
             self._stream.load_state_dict(self._start)
-        for _ in range(self._n_batches):
-            yield next(self._stream)
+        try:
+            for _ in range(self._n_batches):
+                yield next(self._stream)
+        finally:
+            self._stream.close()

@@ -2,9 +2,10 @@
 
 A pool is what is drawn alike: the last positions of a stratum, or its other rows. Its rows are dealt to 16
 lanes as runs of equal length (to a row). The draws take a row from every lane in turn, in a new order each turn,
-so that after as many draws as there are rows each was drawn exactly once. A lane goes through its run piece by
-piece, the pieces in random order and the rows of a piece in random order: a reader needs to hold one piece
-a lane. Everything follows from the seed and the number of the draw, so a position in the order is one integer.
+so that after as many draws as there are rows each was drawn exactly once. A lane goes through its run some pieces
+(``window``) at a time, the pieces in random order and the rows of a window in random order: a reader needs to hold
+one window a lane. Everything follows from the seed and the number of the draw, so a position in the order is one
+integer.
 """
 
 from __future__ import annotations
@@ -24,15 +25,16 @@ class PoolOrder:
         n_rows: Number of rows in the pool.
         piece_rows: Greatest number of rows in a piece.
         seed: What the order follows from.
+        window: How many of a lane's pieces are mixed.
     """
 
-    def __init__(self, n_rows: int, piece_rows: int, seed: Sequence[int]) -> None:
+    def __init__(self, n_rows: int, piece_rows: int, seed: Sequence[int], *, window: int = 1) -> None:
         self.n_rows = n_rows
         self.n_turns = -(-n_rows // LANES)
         self.last_turn = n_rows - (self.n_turns - 1) * LANES  # lanes that have a row in the last turn
         sizes = np.where(np.arange(LANES) < self.last_turn, self.n_turns, self.n_turns - 1)
         self.starts = np.concatenate([[0], np.cumsum(sizes)])[:LANES]
-        self.piece_rows = piece_rows
+        self.piece_rows, self.window = piece_rows, window
         self._seed = tuple(seed)
         self._epochs = max(1, ROUND_DRAWS // n_rows)
         self._round = -1
@@ -70,7 +72,7 @@ class PoolOrder:
         shape = (self._epochs, self.n_turns, LANES)
         n_pieces = -(-self.n_turns // self.piece_rows)
         piece_rank = rng.random((self._epochs, n_pieces, LANES)).argsort(1).argsort(1)
-        key = piece_rank.repeat(self.piece_rows, axis=1)[:, : self.n_turns] + rng.random(shape)
+        key = (piece_rank // self.window).repeat(self.piece_rows, axis=1)[:, : self.n_turns] + rng.random(shape)
         key[:, -1, self.last_turn :] = np.inf  # lanes without a row there: sorted to the last turn, cut off below
         rows = self.starts + key.argsort(axis=1)
         turn = rng.random(shape)

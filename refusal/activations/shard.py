@@ -90,11 +90,13 @@ class Shard:
 def open_shard(path: Path, mode: str = "r") -> Iterator[h5py.File]:
     """Open a shard's file.
 
+    HDF5 would read the whole chunk for a few of its rows, to cache it; it is told to cache none.
+
     Raises:
         InputError: The file is absent, cut short, or not what this module writes.
     """
     try:
-        with h5py.File(path, mode) as file:
+        with h5py.File(path, mode, rdcc_nbytes=0) as file:
             yield file
     except FileNotFoundError as error:
         raise InputError(

@@ -1,19 +1,28 @@
-"""The rows of one site, numbered pool by pool: held in memory if they fit, else read from disk piece by piece."""
+"""The rows of one site, numbered pool by pool: held in memory if they fit, else read from disk piece by piece.
+
+Rows are held as they are stored and decoded when they are drawn, so that twice as many fit in bfloat16.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 
+from refusal import InputError
+from refusal.activations.encoding import DTYPES, decode
 from refusal.activations.order import LANES, PoolOrder
 from refusal.activations.samplers import Stratum
-from refusal.activations.shard import CHUNK_ROWS, Shard
+from refusal.activations.shard import CHUNK_ROWS, SECTIONS, Shard, dataset, open_shard
 from refusal.activations.store import ActivationStore
+from refusal.models.chat import TOKEN_KINDS
 from refusal.models.sites import Site
 
+LAST = "last"
+KINDS = ("instruction", "template")
+"""Kinds of tokens that train by default: BOS, whose norm ruins an autoencoder, and fixed text stay out."""
 MEMORY_BYTES = 1 << 30  # a site's rows are held up to this size; beyond it, the pieces that are open fit in it
 
 
@@ -39,8 +48,35 @@ class RowSource(Protocol):
         ...
 
 
-def make_pools(store: ActivationStore, strata: Sequence[Stratum], folds: Sequence[str]) -> list[Pool]:
+def sections_of(store: ActivationStore, kinds: Collection[str]) -> list[str]:
+    """Return the sections of a store's shards that train: the last positions, and the rows of these kinds.
+
+    Raises:
+        InputError: There is no such kind, or the collection left it out.
+    """
+    held = {name for shard in store.shards for name, _ in shard.sections}.union(store.manifest["positions"])
+    if "prompt" in held:
+        held.update(set(TOKEN_KINDS) - {"response"})
+    if "last_instruction" in held:
+        held.add("instruction")
+    for kind in kinds:
+        if kind not in TOKEN_KINDS:
+            raise InputError(f"sampler.kinds: unknown '{kind}'; one of {', '.join(TOKEN_KINDS)}")
+        if kind not in held:
+            there = [kind for kind in TOKEN_KINDS if kind in held]
+            raise InputError(
+                f"sampler.kinds asks for {kind} rows, which {store.folder} does not hold; set sampler.kinds to some of "
+                f"[{', '.join(there)}], or collect more with collect.positions or collect.response_positions"
+            )
+    wanted = {LAST, *kinds, *(["last_instruction"] if "instruction" in kinds else [])}
+    return [name for name in SECTIONS if name in wanted]
+
+
+def make_pools(
+    store: ActivationStore, strata: Sequence[Stratum], folds: Sequence[str], sections: Sequence[str]
+) -> list[Pool]:
     """Return two pools a stratum, its last positions and its other rows; those without rows are left out."""
+    others = [name for name in sections if name != LAST]
     pools = []
     for number, stratum in enumerate(strata):
         shards = [
@@ -48,15 +84,21 @@ def make_pools(store: ActivationStore, strata: Sequence[Stratum], folds: Sequenc
             for shard in store.shards
             if shard.fold in folds and (shard.category, shard.split) == (stratum.category, stratum.split)
         ]
-        last = tuple((shard, 0, shard.n_prompts) for shard in shards if shard.n_prompts)
-        rest = tuple((shard, shard.n_prompts, shard.n_rows) for shard in shards if shard.n_rows > shard.n_prompts)
+        last, rest = (tuple((s, *run) for s in shards for run in s.runs(names)) for names in ([LAST], others))
         pools += [Pool(number, is_last, runs) for is_last, runs in ((True, last), (False, rest)) if runs]
     return pools
 
 
-def piece_rows(n_pools: int, d_model: int, memory_bytes: int = MEMORY_BYTES) -> int:
-    """Return the greatest size of a piece, such that one piece of every lane of every pool fits in memory."""
-    return int(np.clip(memory_bytes // (n_pools * LANES * d_model * 4), 1, CHUNK_ROWS))
+def piece_shape(n_pools: int, row_bytes: int, memory_bytes: int) -> tuple[int, int]:
+    """Return the greatest rows of a piece, up to a chunk's, and how many pieces a lane mixes, so that all fit."""
+    lane_rows = memory_bytes // (n_pools * LANES * row_bytes)
+    piece_rows = int(np.clip(lane_rows, 1, CHUNK_ROWS))
+    return piece_rows, max(1, lane_rows // piece_rows)
+
+
+def row_bytes(store: ActivationStore) -> int:
+    """Return the size of a row as it is stored."""
+    return store.d_model * DTYPES[store.dtype].itemsize
 
 
 def open_source(
@@ -69,7 +111,7 @@ def open_source(
     """Return the rows of the pools at a site, from memory where they fit in ``memory_bytes``."""
     store.check_site(site)
     n_rows = sum(pool.n_rows for pool in pools)
-    if n_rows * store.d_model * 4 <= memory_bytes:
+    if n_rows * row_bytes(store) <= memory_bytes:
         return MemoryRows(store, site, pools)
     return DiskRows(store, site, pools, orders)
 
@@ -78,30 +120,26 @@ class MemoryRows:
     """All rows, read once."""
 
     def __init__(self, store: ActivationStore, site: Site | str, pools: Sequence[Pool]) -> None:
-        self._data = np.empty((sum(pool.n_rows for pool in pools), store.d_model), dtype=np.float32)
-        shards: dict[Shard, list[tuple[int, int, int]]] = {}
-        number = 0
+        self._dtype = store.dtype
+        self._data = np.empty((sum(pool.n_rows for pool in pools), store.d_model), dtype=DTYPES[store.dtype])
+        base = 0
         for pool in pools:
-            for shard, start, stop in pool.runs:
-                shards.setdefault(shard, []).append((number, start, stop))
-                number += stop - start
-        for shard, runs in shards.items():  # each file is opened once
-            values = store.read_rows(shard, site, 0, shard.n_rows)
-            for number, start, stop in runs:
-                self._data[number : number + stop - start] = values[start:stop]
+            _read(self._data[base : base + pool.n_rows], site, pool, 0)
+            base += pool.n_rows
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return the rows with these numbers."""
-        return self._data.take(ids, axis=0)
+        return decode(self._data.take(ids, axis=0), self._dtype)
 
 
 class DiskRows:
-    """Rows read piece by piece; of every lane of every pool the piece in use is held."""
+    """Rows read piece by piece; of every lane of every pool the pieces in use are held."""
 
     def __init__(
         self, store: ActivationStore, site: Site | str, pools: Sequence[Pool], orders: Sequence[PoolOrder]
     ) -> None:
         self._store, self._site, self._pools = store, site, pools
+        self._windows = [order.window for order in orders]
         self._pieces: list[tuple[int, int, int, int]] = []  # pool, lane, first row, stop row; counted within the pool
         self._first: list[int] = []  # number of each piece's first row
         base = 0
@@ -111,34 +149,42 @@ class DiskRows:
                 self._first.append(base + start)
             base += pool.n_rows
         self._numbers = np.array(self._first)
-        self._open: dict[tuple[int, int], tuple[int, np.ndarray]] = {}
+        self._open: dict[tuple[int, int], dict[int, np.ndarray]] = {}
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return the rows with these numbers; they come in the order of the lanes' pieces."""
-        out = np.empty((len(ids), self._store.d_model), dtype=np.float32)
+        out = np.empty((len(ids), self._store.d_model), dtype=DTYPES[self._store.dtype])
         piece_of = np.searchsorted(self._numbers, ids, side="right") - 1
         pieces, first_use, inverse, counts = np.unique(
             piece_of, return_index=True, return_inverse=True, return_counts=True
         )
         places = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
-        for i in np.argsort(first_use):  # as drawn, so that a piece is finished before its lane's next is read
+        for i in np.argsort(first_use):  # as drawn, so that a window is finished before its lane's next is read
             piece = int(pieces[i])
             out[places[i]] = self._piece(piece)[ids[places[i]] - self._first[piece]]
-        return out
+        return decode(out, self._store.dtype)
 
     def _piece(self, piece: int) -> np.ndarray:
         pool, lane, start, stop = self._pieces[piece]
-        held = self._open.get((pool, lane))
-        if held is None or held[0] != piece:
-            held = self._open[pool, lane] = (piece, self._read(self._pools[pool], start, stop))
-        return held[1]
+        held = self._open.setdefault((pool, lane), {})
+        if piece not in held and len(held) == self._windows[pool]:
+            del held[next(iter(held))]  # the one used longest ago: it is of an earlier window, so it is finished
+        rows = held.pop(piece, None)
+        if rows is None:
+            rows = np.empty((stop - start, self._store.d_model), dtype=DTYPES[self._store.dtype])
+            _read(rows, self._site, self._pools[pool], start)
+        held[piece] = rows
+        return rows
 
-    def _read(self, pool: Pool, start: int, stop: int) -> np.ndarray:
-        """Read rows start..stop of a pool, which may lie in several shards."""
-        parts, base = [], 0
-        for shard, first, last in pool.runs:
-            here = slice(max(start - base, 0), min(stop - base, last - first))
-            if here.start < here.stop:
-                parts.append(self._store.read_rows(shard, self._site, first + here.start, first + here.stop))
-            base += last - first
-        return np.concatenate(parts) if len(parts) > 1 else parts[0]
+
+def _read(out: np.ndarray, site: Site | str, pool: Pool, start: int) -> None:
+    """Fill ``out`` with a pool's rows from ``start`` on, as they are stored; they may lie in several shards."""
+    base, stop = 0, start + len(out)
+    for shard, first, last in pool.runs:
+        here = slice(max(start - base, 0), min(stop - base, last - first))
+        if here.start < here.stop:
+            place = np.s_[base + here.start - start : base + here.stop - start]
+            with open_shard(shard.path) as file:
+                values = dataset(file, f"activations/{site}")
+                values.read_direct(out, np.s_[first + here.start : first + here.stop], place)
+        base += last - first

@@ -7,7 +7,7 @@ in several processes, and across a fork.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from refusal.activations.shard import (
     CHUNK_ROWS,
     NUMBER_COLUMNS,
     ROW_COLUMNS,
+    SECTIONS,
     TEXT_COLUMNS,
     Shard,
     column,
@@ -60,6 +61,8 @@ class ActivationStore:
         if self.manifest.get("schema_version") != SCHEMA_VERSION:
             raise InputError(f"{self.folder / MANIFEST} is of another version; rebuild it with force=true")
         self.sites: list[Site] = [parse_site(name) for name in self.manifest["sites"]]
+        self.dtype: str = self.manifest["dtype"]
+        """Number type on disk; rows are handed out in float32."""
         self.d_model: int = self.manifest["d_model"]
         self.n_layers: int = self.manifest["n_layers"]
         self.refusal_tokens: list[int] = self.manifest["refusal_tokens"] or []
@@ -152,13 +155,14 @@ class ActivationStore:
             [self.read_rows(shard, site, *run[0]) for shard, run in zip(self.shards, runs, strict=True)]
         )
 
-    def strata(self, folds: Sequence[str]) -> list[Stratum]:
-        """Return the strata that have rows in these folds, sorted by split and category."""
+    def strata(self, folds: Sequence[str], sections: Collection[str] = SECTIONS) -> list[Stratum]:
+        """Return the strata that have rows in these sections and folds, sorted by split and category."""
         rows: dict[tuple[str, str], int] = {}
         for shard in self.shards:
-            if shard.fold in folds and shard.n_rows:
+            n_rows = sum(stop - start for start, stop in shard.runs(sections))
+            if shard.fold in folds and n_rows:
                 key = (shard.split, shard.category)
-                rows[key] = rows.get(key, 0) + shard.n_rows
+                rows[key] = rows.get(key, 0) + n_rows
         return [Stratum(category, split, rows[split, category]) for split, category in sorted(rows)]
 
     def read_chunk(self, shard: Shard, chunk: int, site: Site | str) -> np.ndarray:

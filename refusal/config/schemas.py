@@ -223,6 +223,10 @@ class Sampler(Choice):
 
     target: str = option("Function that weighs the strata.")
     last_fraction: float = option("Share of rows from the last prompt position, which decides.", low=0, high=1)
+    kinds: list[str] = option(
+        "Kinds of tokens that the other rows come from.",
+        choices=("prefix", "special", "instruction", "template", "response"),
+    )
 
 
 @dataclass

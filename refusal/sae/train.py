@@ -14,13 +14,14 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
@@ -29,7 +30,8 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from refusal import InputError
 from refusal.activations.datamodule import HELDOUT, ActivationDataModule
 from refusal.activations.samplers import Sampler
-from refusal.activations.shard import CHUNK_ROWS
+from refusal.activations.shard import CHUNK_ROWS, Shard
+from refusal.activations.source import sections_of
 from refusal.activations.store import ActivationStore
 from refusal.activations.stream import TRAINING_FOLDS
 from refusal.artifacts import write_json
@@ -60,6 +62,7 @@ def train_sae(
     model: str,
     sampler: Sampler,
     last_fraction: float,
+    kinds: Collection[str],
     trainer: Mapping[str, Any],
     logger: Logger | None = None,
     cfg: Mapping[str, Any],
@@ -74,6 +77,7 @@ def train_sae(
         model: Name of the model, for ``cfg.json``.
         sampler: How often a row comes from each stratum.
         last_fraction: Share of rows from the last prompt position.
+        kinds: Kinds of the other rows, for training and for the held-out figures.
         trainer: Keyword arguments of Lightning's Trainer (accelerator, devices, precision, ...).
         logger: Where to log the training curves and the held-out figures.
         cfg: What else ``cfg.json`` should say, such as fingerprints.
@@ -84,7 +88,8 @@ def train_sae(
     Raises:
         InputError: The recipe does not fit the data, the training diverged, or the disk refuses.
     """
-    steps = n_steps(recipe, _n_rows(store, sampler))
+    sections = sections_of(store, kinds)
+    steps = n_steps(recipe, _n_rows(store, sampler, sections))
     rows = ActivationDataModule(
         store,
         site,
@@ -93,13 +98,14 @@ def train_sae(
         n_steps=steps,
         seed=recipe.seed,
         last_fraction=last_fraction,
+        kinds=kinds,
     )
     sae = class_of(recipe.target)(store.d_model, recipe.hidden_dim, recipe.k, seed=recipe.seed, recipe=recipe)
     sae.fit_units(_sample(rows, recipe.batch_size))
     _fit(sae, rows, steps, trainer, logger)
     if not all(bool(value.isfinite().all()) for value in sae.parameters()):
         raise InputError(f"the training at {site} diverged with sae.lr={recipe.lr}; lower it")
-    heldout = {name: quality.result() for name, quality in measure(sae, store, site).items()}
+    heldout = {name: quality.result() for name, quality in measure(sae, store, site, sections).items()}
     if logger is not None:
         logger.log_metrics(_flat(heldout), steps)
     save_sae(folder, sae, model=model, site=site, cfg={**cfg, "training": asdict(recipe)})
@@ -129,24 +135,38 @@ def n_steps(recipe: Recipe, n_rows: int) -> int:
 
 
 @torch.no_grad()
-def measure(sae: SparseAutoencoder, store: ActivationStore, site: Site | str) -> dict[str, Quality]:
-    """Measure an autoencoder on held-out prompts: ``all`` rows, and those of the ``last`` prompt position."""
-    chunks = [(shard, i) for shard in store.shards if shard.fold in HELDOUT for i in range(shard.n_chunks)]
+def measure(
+    sae: SparseAutoencoder, store: ActivationStore, site: Site | str, sections: Collection[str]
+) -> dict[str, Quality]:
+    """Measure an autoencoder on held-out prompts: ``all`` rows of the sections, and the ``last`` prompt position's."""
+    chunks = [
+        (shard, i, wanted)
+        for shard in store.shards
+        if shard.fold in HELDOUT
+        for i, wanted in enumerate(_chunks(shard, sections))
+        if len(wanted)
+    ]
     origin = sae.b_dec.detach() / sae.scale
     quality = {name: Quality(origin, sae.d_sae) for name in ("all", "last")}
-    for shard, i in chunks[:: max(1, len(chunks) // HELDOUT_CHUNKS)]:
-        x = torch.from_numpy(store.read_chunk(shard, i, site)).to(origin)
+    for shard, i, wanted in chunks[:: max(1, len(chunks) // HELDOUT_CHUNKS)]:
+        x = torch.from_numpy(store.read_chunk(shard, i, site)[wanted]).to(origin)
         values, indices = sae.sparse_codes(x)
         x_hat = sae.decode_sparse(values, indices)
-        n_last = max(0, min(len(x), shard.n_prompts - i * CHUNK_ROWS))
+        n_last = int((wanted + i * CHUNK_ROWS < shard.n_prompts).sum())
         quality["all"].add(x, x_hat, values, indices)
         quality["last"].add(x[:n_last], x_hat[:n_last], values[:n_last], indices[:n_last])
     return quality
 
 
-def _n_rows(store: ActivationStore, sampler: Sampler) -> int:
+def _chunks(shard: Shard, sections: Collection[str]) -> list[np.ndarray]:
+    """Return which rows of each chunk are in the sections, counted within the chunk."""
+    rows = np.concatenate([np.arange(*run) for run in shard.runs(sections)])
+    return [rows[rows // CHUNK_ROWS == i] - i * CHUNK_ROWS for i in range(shard.n_chunks)]
+
+
+def _n_rows(store: ActivationStore, sampler: Sampler, sections: Collection[str]) -> int:
     """Return the number of training rows in the strata that the sampler draws from."""
-    strata = store.strata(TRAINING_FOLDS)
+    strata = store.strata(TRAINING_FOLDS, sections)
     return sum(stratum.rows for stratum, weight in zip(strata, sampler(strata), strict=True) if weight > 0)
 
 

@@ -27,11 +27,19 @@ SITE = "mlp_0"
 D_MODEL = 4
 
 
-def write_store(folder: Path, layout: Layout, *, dtype: str = "float32") -> ActivationStore:
-    """Write a store of one site; a row is (number of the row, number of its prompt, 1 if it is the last, stratum)."""
+def write_store(
+    folder: Path, layout: Layout, *, dtype: str = "float32", kinds: Sequence[str] = ("instruction",)
+) -> ActivationStore:
+    """Write a store of one site; a row is (number of the row, number of its prompt, 1 if it is the last, stratum).
+
+    The positions of a prompt but for its last are of these sections in turn, which are in their order.
+    """
     shards, n_rows, n_prompts = [], 0, 0
     for number, (category, split, fold, count, per_prompt) in enumerate(layout):
         others = np.random.default_rng(number).permutation(count * (per_prompt - 1))
+        section = others % (per_prompt - 1) % len(kinds)
+        others = others[np.argsort(section, kind="stable")]
+        sections = {"last": count} | {kind: int((section == i).sum()) for i, kind in enumerate(kinds)}
         prompt = np.concatenate([np.arange(count), others // (per_prompt - 1)])
         position = np.concatenate([np.full(count, per_prompt - 1), others % (per_prompt - 1)])
         rows = np.stack(
@@ -71,10 +79,10 @@ def write_store(folder: Path, layout: Layout, *, dtype: str = "float32") -> Acti
                 "prompt": prompt,
                 "position": position,
                 "token_id": np.full(len(prompt), 9),
-                "kind": np.full(len(prompt), 2),
+                "kind": np.full(len(prompt), TOKEN_KINDS.index("instruction")),
                 "is_special": np.zeros(len(prompt), dtype=bool),
             },
-            sections=(sections := {"last": count, "instruction": len(prompt) - count}),
+            sections=sections,
             activations=[(SITE, stored)],
             writes=None,
             failed={},
@@ -98,13 +106,14 @@ def write_store(folder: Path, layout: Layout, *, dtype: str = "float32") -> Acti
         {
             "schema_version": SCHEMA_VERSION,
             "sites": [SITE],
+            "dtype": dtype,
             "d_model": D_MODEL,
             "n_layers": 1,
             "writes": False,
             "refusal_tokens": [1],
             "max_prompt_tokens": None,
             "labels": "phrases",
-            "positions": ["last", "instruction"],
+            "positions": ["last", "instruction", "template"],
             "shards": shards,
         },
     )

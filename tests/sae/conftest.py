@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from refusal.activations.shard import write_shard
+from refusal.activations.shard import ROW_COLUMNS, write_shard
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore
 from refusal.artifacts import write_json
+from refusal.models.chat import TOKEN_KINDS
 from refusal.prompts.prompt import FOLDS
 from refusal.sae.base import Recipe
 
@@ -46,32 +47,38 @@ def sparse_rows(n: int, rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
-    """A store of 2 splits x 3 folds, 30 prompts of 8 rows in each."""
+    """A store of 2 splits x 3 folds, 30 prompts of 8 rows, and another that must not train, in each."""
     folder = tmp_path_factory.mktemp("store")
     shards, rng = [], np.random.default_rng(1)
     strata = [("hate", split, fold) for split in ("safe", "toxic") for fold in FOLDS]
     for number, (category, split, fold) in enumerate(strata):
         others = rng.permutation(PROMPTS * (ROWS_PER_PROMPT - 1))
         prompt = np.concatenate([np.arange(PROMPTS), others // (ROWS_PER_PROMPT - 1)])
-        values = sparse_rows(len(prompt), rng)
+        # rows as those of BOS are, which must not train: a thousand times larger
+        values = np.concatenate([sparse_rows(len(prompt), rng), np.full((PROMPTS, D_MODEL), 1e5, np.float32)])
+        prompt = np.concatenate([prompt, np.arange(PROMPTS)])
         columns = {"category": category, "split": split, "fold": fold, "response": "no", "n_tokens": ROWS_PER_PROMPT}
-        columns |= {"first_token": 7, "refused": split == "toxic", "refusal_score": 1.0}
+        columns |= {"first_token": 7, "refused": split == "toxic", "refusal_score": 1.0, "source": "", "variant": ""}
+        columns |= {"by_phrases": split == "toxic", "by_score": split == "toxic", "truncated": 0}
+        sections = {"last": PROMPTS, "instruction": PROMPTS * (ROWS_PER_PROMPT - 1), "special": PROMPTS}
         file = f"shard-{number}.h5"
         write_shard(
             folder / file,
             prompts={name: [value] * PROMPTS for name, value in columns.items()}
             | {"id": [f"{number}-{i}" for i in range(PROMPTS)], "text": ["text"] * PROMPTS}
             | {"index": [number * PROMPTS + i for i in range(PROMPTS)]},
-            rows=dict.fromkeys(("prompt", "position", "token_id", "kind"), prompt),
+            rows=dict.fromkeys(ROW_COLUMNS, prompt),
+            sections=sections,
             activations=[(SITE, values)],
             writes=None,
             failed={},
-            kinds=("prefix", "instruction", "template", "special"),
+            kinds=TOKEN_KINDS,
             dtype="float32",
         )
-        counts = {"n_prompts": PROMPTS, "n_rows": len(values)}
+        counts = {"n_prompts": PROMPTS, "n_rows": len(values), "sections": sections}
         shards.append({"file": file, "category": category, "split": split, "fold": fold, **counts})
     manifest = {"schema_version": SCHEMA_VERSION, "sites": [SITE], "shards": shards, "refusal_tokens": [7]}
+    manifest |= {"dtype": "float32", "positions": ["last", "prompt"], "max_prompt_tokens": None}
     write_json(folder / MANIFEST, {**manifest, "d_model": D_MODEL, "n_layers": 2, "writes": False})
     return ActivationStore(folder)
 

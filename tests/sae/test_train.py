@@ -23,13 +23,15 @@ from refusal.sae.base import Recipe
 from refusal.sae.files import load_sae
 from refusal.sae.topk import TopK
 from refusal.sae.train import measure, n_steps, train_sae
-from tests.sae.conftest import SITE
+from tests.sae.conftest import PROMPTS, ROWS_PER_PROMPT, SITE
 
+N_ROWS = PROMPTS * ROWS_PER_PROMPT  # of a shard that train; those of other kinds come after
 TRAINER = {"accelerator": "cpu", "devices": "1", "precision": "32-true", "strategy": "auto", "num_nodes": 1}
 
 
 def _train(store: ActivationStore, recipe: Recipe, folder: Path, **change: Any) -> dict[str, Any]:
-    options = {"sampler": uniform.weights, "last_fraction": 0.25, "trainer": TRAINER, "cfg": {}, "model": "tiny"}
+    options = {"sampler": uniform.weights, "last_fraction": 0.25, "kinds": ["instruction"]}
+    options |= {"trainer": TRAINER, "cfg": {}, "model": "tiny"}
     return train_sae(store, SITE, recipe, folder, **{**options, **change})
 
 
@@ -60,12 +62,10 @@ def test_a_training_explains_held_out_rows_and_writes_everything(
 
 def test_what_is_measured_is_what_was_written(store: ActivationStore, recipe: Recipe, tmp_path: Path):
     result = _train(store, recipe, tmp_path)
-    again = measure(load_sae(tmp_path), store, SITE)
+    again = measure(load_sae(tmp_path), store, SITE, ["last", "instruction"])
     assert again["all"].result() == result["all"]
     assert again["last"].result() == result["last"]
-    x = torch.cat(
-        [torch.from_numpy(store.read_rows(s, SITE, 0, s.n_rows)) for s in store.shards if s.fold == "heldout"]
-    )
+    x = torch.cat([torch.from_numpy(store.read_rows(s, SITE, 0, N_ROWS)) for s in store.shards if s.fold == "heldout"])
     sae = load_sae(tmp_path)
     residue = (x - sae.decode(sae.encode(x))).square().sum() / (x - x.mean(0)).square().sum()
     assert result["all"]["fvu"] == pytest.approx(float(residue), rel=1e-3)
@@ -195,6 +195,7 @@ def test_a_site_that_was_not_collected_is_one_line(store: ActivationStore, recip
             model="tiny",
             sampler=uniform.weights,
             last_fraction=0.25,
+            kinds=["instruction"],
             trainer=TRAINER,
             cfg={},
         )
