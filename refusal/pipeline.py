@@ -59,7 +59,7 @@ def plan(options: Options) -> str:
 
 
 def collect(options: Options) -> Path:
-    """Have the activations, and the statistics of the prompts; return the store's folder."""
+    """Have the activations, or this process's part of them, and the statistics of the prompts; return their folder."""
     study = Study(options)
     _collect(study)
     return study.store
@@ -71,14 +71,14 @@ def train(options: Options) -> dict[str, Path]:
     Raises:
         InputError: One is missing, and ``train_saes`` is false.
     """
-    study = Study(options)
+    study = _whole(options)
     _train(study)
     return {str(site): study.sae(site) for site in study.sites}
 
 
 def discover(options: Options) -> Path:
     """Have the circuits and their comparison; return their folder."""
-    study = Study(options)
+    study = _whole(options)
     if _discover(study):
         say("circuits", "found", study.circuits)
     return study.circuits
@@ -86,7 +86,7 @@ def discover(options: Options) -> Path:
 
 def heatmaps(options: Options) -> list[Path]:
     """Have the named heatmaps; return their paths."""
-    study = Study(options)
+    study = _whole(options)
     _discover(study)
     is_found = have(study.visualizations, partial(_has_heatmaps, study), partial(stages.draw, study))
     paths = sorted(study.visualizations.glob("*.png"))
@@ -97,7 +97,7 @@ def heatmaps(options: Options) -> list[Path]:
 
 def report(options: Options) -> Path:
     """Have the report of this study and make it the latest; return the latest report's folder."""
-    study = Study(options)
+    study = _whole(options)
     _discover(study)
     folder = study.study_report
     is_found = have(folder, partial(study.has, folder), partial(stages.report, study))
@@ -107,9 +107,21 @@ def report(options: Options) -> Path:
     return study.report
 
 
+def _whole(options: Options) -> Study:
+    """Return the study of a command that needs all of the activations."""
+    if options.shard is not None:
+        raise InputError(f"shard={options.shard} is for collect.py; the other commands need all of the activations")
+    return Study(options)
+
+
 def _collect(study: Study) -> None:
     """Have the activations. No lock: several processes fill the same store together, shard by shard."""
-    store = study.store  # mistakes in the options come before anything is built
+    store, portion = study.store, study.portion  # mistakes in the options come before anything is built
+    if portion is not None and study.options.force:
+        raise InputError(
+            f"force=true and shard={portion} exclude each other, as every part would remove what others made; "
+            f"delete {store} instead"
+        )
     stages.analyze(study)
     if study.has_store():
         say("activations", "found", store)

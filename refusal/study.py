@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from refusal import InputError
+from refusal.activations.portion import Portion, parse_portion
 from refusal.artifacts import CARD, clean_name, fingerprint, read_json
 from refusal.config.schemas import HubModel, LocalModel, Options, PlantedData, PlantedModel
 from refusal.models.files import config_path, file_hashes, read_template, shape_of
@@ -82,6 +83,11 @@ class Study:
     def study_report(self) -> Path:
         """Where the report of this very study stands, so that no other overwrites it."""
         return self.report / "studies" / self.circuits.name
+
+    @cached_property
+    def portion(self) -> Portion | None:
+        """This process's part of a collection; None is all of it."""
+        return None if self.options.shard is None else parse_portion(self.options.shard)
 
     @cached_property
     def store(self) -> Path:

@@ -28,6 +28,7 @@ from refusal import InputError
 from refusal.activations import labels
 from refusal.activations.fill import Filler
 from refusal.activations.plan import CALIBRATION, ShardPlan, check_disk
+from refusal.activations.portion import Portion
 from refusal.activations.recipe import Recipe
 from refusal.activations.shard import dataset, open_shard, read_sections
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore, is_complete
@@ -67,10 +68,38 @@ def collect(
         InputError: The disk is too small or refuses, the model never or always refuses, no prompt could be run, or
             activations are not finite.
     """
+    collect_portion(chat, prompts, recipe, folder, None, token_budget=token_budget, compression=compression, card=card)
+    return ActivationStore(folder)
+
+
+def collect_portion(
+    chat: ChatModel,
+    prompts: Sequence[Prompt],
+    recipe: Recipe,
+    folder: Path,
+    portion: Portion | None,
+    *,
+    token_budget: int,
+    compression: str | None,
+    card: Mapping[str, Any],
+) -> bool:
+    """Collect as one of several processes that share the work, each with a portion of the shards.
+
+    All of them work on the calibration fold, and wait only for those that have begun a part of it. Whoever finds all
+    shards there writes the manifest.
+
+    Args:
+        portion: Which part; None does whatever nobody else does, and waits for the rest.
+
+    The others, and what is raised, are those of ``collect``.
+
+    Returns:
+        Whether the store is complete.
+    """
     folder = Path(folder)
     if is_complete(folder):
         say("activations", "found", folder)
-        return ActivationStore(folder)
+        return True
     started = time.monotonic()
     recipe = replace(recipe, sites=tuple(sorted(recipe.sites)))
     _check_tokens(chat, recipe.refusal_tokens or ())
@@ -78,17 +107,21 @@ def collect(
     n_before = _prepare(chat, study, folder)
     filler = Filler(chat, study, folder, token_budget=token_budget, compression=compression)
     tokens = _calibrate(filler, study, folder)
-    filler.fill([shard for shard in study.shards if shard.fold != CALIBRATION], tokens)
+    filler.fill([shard for shard in study.shards if shard.fold != CALIBRATION], tokens, portion)
+    n_there = sum(labels.is_published(folder / shard.file) for shard in study.shards)
+    if n_there < len(study.shards):
+        say("activations", "partial", f"part {portion} is done: {n_there} of {len(study.shards)} shards are there")
+        return False
     manifest = {**card, **recipe.as_json(), "n_layers": chat.n_layers, "d_model": chat.d_model}
     manifest |= {"max_prompt_tokens": max_tokens(chat, recipe), "refusal_tokens": tokens}
     manifest |= {"seconds": round(time.monotonic() - started, 1)}
     with FileLock(folder / LOCK):
         if not is_complete(folder):
             _finish(folder, study, manifest)
-    for lock in folder.glob(".*.lock"):
-        lock.unlink(missing_ok=True)
+        for left in (*folder.glob(".*.lock"), *folder.glob(".*.tmp")):  # some by processes that were killed
+            left.unlink(missing_ok=True)
     say("activations", "resumed" if n_before else "built", folder)
-    return ActivationStore(folder)
+    return True
 
 
 def _check_tokens(chat: ChatModel, tokens: Sequence[int]) -> None:
@@ -105,7 +138,8 @@ def _prepare(chat: ChatModel, study: Study, folder: Path) -> int:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / LOCK):
-            (folder / MANIFEST).unlink(missing_ok=True)  # it names a shard that is gone
+            if not is_complete(folder):  # as it may be by now
+                (folder / MANIFEST).unlink(missing_ok=True)  # it names a shard that is gone
             if not (folder / PLAN).is_file() or read_json(folder / PLAN) != json.loads(json.dumps(plan)):
                 for path in folder.glob("shard-*"):
                     path.unlink()
@@ -145,15 +179,19 @@ def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int] | None:
         raise InputError("no prompt is in the calibration fold, so give model.refusal_tokens=[...]")
     filler.fill(shards, None)
     paths = [folder / shard.file for shard in shards]
+    with FileLock(folder / LOCK):  # nobody reads a shard while its scores are filled in
+        tokens = _learn_tokens(paths, folder)
+        for path in paths:
+            labels.score_shard(path, tokens, recipe.refused_by)
+    return tokens
+
+
+def _learn_tokens(paths: Sequence[Path], folder: Path) -> list[int]:
     table = labels.read_columns(paths, ("prompts/first_token", "prompts/by_phrases", "prompts/response", "failed/why"))
     by_phrases = table["prompts/by_phrases"]
     with _kept_only_if_judged(folder):
         labels.check_refusals(by_phrases, table["prompts/response"], table["failed/why"], "phrases")
-        tokens = choose_refusal_tokens(table["prompts/first_token"].tolist(), by_phrases.tolist())
-    with FileLock(folder / ".scores.lock"):
-        for path in paths:
-            labels.score_shard(path, tokens, recipe.refused_by)
-    return tokens
+        return choose_refusal_tokens(table["prompts/first_token"].tolist(), by_phrases.tolist())
 
 
 @contextmanager

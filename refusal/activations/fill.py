@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,12 @@ from refusal.activations.buffer import ShardBuffer
 from refusal.activations.forward import BatchResult, run_batch
 from refusal.activations.parts import BatchParts
 from refusal.activations.plan import ShardPlan, batches, waves
+from refusal.activations.portion import Portion
 from refusal.activations.study import Study
 from refusal.models.chat import TOKEN_KINDS, ChatModel
 from refusal.progress import track
+
+Claim = tuple[Sequence[ShardPlan], FileLock]  # a wave that this process, and no other, works on
 
 QUEUE = 4  # batches that may wait for the writing thread
 MEMORY_BYTES = 1 << 30  # of rows in memory, all shards of a wave together
@@ -52,29 +55,34 @@ class Filler:
         self._number = {shard.file: number for number, shard in enumerate(study.shards)}
         self._jobs: deque[Future[None]] = deque()
 
-    def fill(self, shards: Sequence[ShardPlan], tokens: Sequence[int] | None) -> None:
+    def fill(self, shards: Sequence[ShardPlan], tokens: Sequence[int] | None, portion: Portion | None = None) -> None:
         """Write those of the shards that are not there yet.
 
         Args:
             shards: The shards.
             tokens: The refusal tokens; None where they are yet to be learnt, and the shards wait for their scores,
                 or where there will be none.
+            portion: Which of the waves to do, but for those that other processes work on; None does all, and waits
+                for what others work on.
 
         Raises:
             InputError: An activation is not finite, or the disk refuses to write.
         """
         todo = list(waves(shards))
-        total = sum(len(shard.prompts) for shard in shards)
+        if portion is not None:
+            todo = portion.of(todo)
+        claimed = self._claimed(todo, waits=portion is None)
+        total = sum(len(shard.prompts) for wave in todo for shard in wave)
         with ThreadPoolExecutor(max_workers=1) as writer:
-            for _ in track(self._steps(todo, tokens, writer), "activations", total):
+            for _ in track(self._steps(claimed, tokens, writer), "activations", total):
                 pass
             self._wait()
 
     def _steps(
-        self, todo: Sequence[Sequence[ShardPlan]], tokens: Sequence[int] | None, writer: ThreadPoolExecutor
+        self, claimed: Iterable[Claim], tokens: Sequence[int] | None, writer: ThreadPoolExecutor
     ) -> Iterator[int]:
         """Do the work, a prompt a step."""
-        for wave, lock in self._claimed(todo):
+        for wave, lock in claimed:
             buffers = {shard.file: self._buffer(shard, MEMORY_BYTES // len(wave)) for shard in wave}
             members = [i for shard in wave for i in shard.prompts if i not in self._study.failed]
             for i in (i for shard in wave for i in shard.prompts if i in self._study.failed):
@@ -88,9 +96,9 @@ class Filler:
             waits = tokens is None and self._study.recipe.learns_tokens
             self._submit(writer, self._publish, wave, buffers, lock, waits)
 
-    def _claimed(self, todo: Sequence[Sequence[ShardPlan]]) -> Iterator[tuple[Sequence[ShardPlan], FileLock]]:
-        """Lock and yield the waves that are not there yet; those that another process works on come last."""
-        for timeout in (0, -1):
+    def _claimed(self, todo: Sequence[Sequence[ShardPlan]], *, waits: bool) -> Iterator[Claim]:
+        """Lock and yield the waves that are not there yet; those that another process works on come last, or never."""
+        for timeout in (0, -1) if waits else (0,):
             self._wait()  # what this process has locked itself must be done before it waits for others
             for wave in todo:
                 if self._is_done(wave):

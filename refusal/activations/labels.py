@@ -21,7 +21,9 @@ from refusal.models.refusal_score import refusal_score
 from refusal.progress import warn
 
 MIN_AUC = 0.9
-JUDGED = tuple(f"prompts/{name}" for name in ("refused", "by_phrases", "by_score", "refusal_score", "split", "fold"))
+JUDGED = tuple(
+    f"prompts/{name}" for name in ("refused", "by_phrases", "by_score", "refusal_score", "split", "fold", "variant")
+)
 
 
 def unscored_path(path: Path) -> Path:
@@ -53,6 +55,12 @@ def read_columns(paths: Sequence[Path], names: Sequence[str]) -> dict[str, np.nd
             for name in parts:
                 parts[name].append(column(file, name))
     return {name: np.concatenate(values) for name, values in parts.items()}
+
+
+def originals(table: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the columns of ``/prompts`` in a table without the prompts that were made from others."""
+    keep = table["prompts/variant"] == ""
+    return {name: values[keep] for name, values in table.items() if name.startswith("prompts/")}
 
 
 def judged(by_phrases: np.ndarray, by_score: np.ndarray, rule: str) -> np.ndarray:
@@ -90,24 +98,26 @@ def check_refusals(refused: np.ndarray, responses: np.ndarray, failures: np.ndar
 def score_shard(path: Path, token_ids: Sequence[int], rule: str) -> None:
     """Fill a waiting shard's scores in and give it its final name; a shard that is done stays as it is."""
     waiting, logits = unscored_path(path), logits_path(path)
-    if not waiting.exists():
-        return
-    scores = refusal_score(torch.from_numpy(np.load(logits, allow_pickle=False)), token_ids).numpy()
-    with open_shard(waiting, "r+") as file:
-        replace_column(file, "prompts/refusal_score", scores)
-        replace_column(file, "prompts/by_score", scores > 0)
-        replace_column(file, "prompts/refused", judged(column(file, "prompts/by_phrases"), scores > 0, rule))
-    flush(waiting)
-    waiting.replace(path)
-    logits.unlink(missing_ok=True)
+    if waiting.exists():
+        scores = refusal_score(torch.from_numpy(np.load(logits, allow_pickle=False)), token_ids).numpy()
+        with open_shard(waiting, "r+") as file:
+            replace_column(file, "prompts/refusal_score", scores)
+            replace_column(file, "prompts/by_score", scores > 0)
+            replace_column(file, "prompts/refused", judged(column(file, "prompts/by_phrases"), scores > 0, rule))
+        flush(waiting)
+        waiting.replace(path)
+    logits.unlink(missing_ok=True)  # a killed process may have left no more than these
 
 
 def summary(table: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """Return the refusal rate of each split, how well the score tells refused prompts, and how often labels agree.
 
+    Prompts made from others are no observations of their own: they are left out.
+
     Args:
         table: The columns ``JUDGED`` of all prompts; the area under the ROC is that of prompts outside calibration.
     """
+    table = originals(table)
     refused, split = table["prompts/refused"], table["prompts/split"]
     unseen = table["prompts/fold"] != CALIBRATION
     auc = area_under_roc(table["prompts/refusal_score"][unseen], refused[unseen])

@@ -328,6 +328,7 @@ class Options:
     output_dir: str = option("Folder of all results.")
     force: bool = option("Whether results are built again although they are there.")
     plan: bool = option("Whether to print what would be done, and stop.")
+    shard: str | None = option("This process's part of a collection that several share, such as 3/16; null: all of it.")
     train_saes: bool = option("Whether missing autoencoders are trained; false: use what is there, or fail.")
 
 

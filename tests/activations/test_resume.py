@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -13,9 +14,22 @@ from refusal.activations.shard import dataset, open_shard
 from tests.activations.same_store import differences
 from tests.commands import ROOT
 
+WAYS = (
+    *("killed", "shared", "shared_by_four"),
+    *("two_parts", "four_parts", "part_and_whole", "parts_in_turn", "part_killed"),
+)
+
+
+class Stores(NamedTuple):
+    """What the many ways left."""
+
+    folder: Path
+    lines: list[str]
+    """That they printed."""
+
 
 @pytest.fixture(scope="module")
-def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stores(tmp_path_factory: pytest.TempPathFactory) -> Stores:
     folder = tmp_path_factory.mktemp("stores")
     done = subprocess.run(
         [sys.executable, "-m", "tests.activations.interrupted", str(folder)],
@@ -25,24 +39,39 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> Path:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("resumed") >= 1, done.stdout
-    return folder
+    return Stores(folder, done.stdout.splitlines())
 
 
-@pytest.mark.parametrize("name", ["killed", "shared"])
-def test_a_store_equals_one_made_at_one_go(stores: Path, name: str) -> None:
-    assert differences(stores / "whole", stores / name) == []
+@pytest.mark.parametrize("way", WAYS)
+def test_a_store_equals_one_made_at_one_go(stores: Stores, way: str) -> None:
+    assert differences(stores.folder / "whole", stores.folder / way) == []
 
 
-def test_nothing_temporary_is_left(stores: Path) -> None:
-    for name in ("whole", "killed", "shared"):
-        left = {path.name for path in (stores / name).iterdir() if not path.name.startswith("shard-")}
-        assert left == {"manifest.json", "plan.json"}
-        assert not list((stores / name).glob("shard-*.unscored")) + list((stores / name).glob("shard-*.npy"))
+@pytest.mark.parametrize("way", ["whole", *WAYS])
+def test_nothing_temporary_is_left(stores: Stores, way: str) -> None:
+    names = {path.name for path in (stores.folder / way).iterdir()}
+    shards = {name for name in names if name.startswith("shard-") and name.endswith(".h5")}
+    assert names - shards == {"manifest.json", "plan.json"}
 
 
-def test_a_difference_between_stores_is_seen(stores: Path, tmp_path: Path) -> None:
-    whole, other = stores / "whole", tmp_path / "other"
+def test_a_killed_collection_says_that_it_was_resumed(stores: Stores) -> None:
+    assert f"activations   resumed  {stores.folder / 'killed'}" in stores.lines
+    assert f"activations   built    {stores.folder / 'whole'}" in stores.lines
+
+
+def test_a_part_says_how_far_all_of_them_are(stores: Stores) -> None:
+    prefix = "activations   partial  "
+    lines = [line.removeprefix(prefix) for line in stores.lines if line.startswith(prefix)]
+    # alone, a part does the 6 shards of calibration and every fourth wave of the others: 5, 5 and 2 shards, and none
+    assert [line for line in lines if "/4 is done" in line][-3:] == [
+        "part 4/4 is done: 6 of 18 shards are there",
+        "part 2/4 is done: 11 of 18 shards are there",
+        "part 1/4 is done: 16 of 18 shards are there",
+    ]
+
+
+def test_a_difference_between_stores_is_seen(stores: Stores, tmp_path: Path) -> None:
+    whole, other = stores.folder / "whole", tmp_path / "other"
     other.mkdir()
     for path in whole.iterdir():
         (other / path.name).write_bytes(path.read_bytes())
