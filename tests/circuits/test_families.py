@@ -1,4 +1,4 @@
-"""The same laws on a real, small, random Llama: tokens mix, norms curve, prompts are padded."""
+"""The same laws on real, small, random models: tokens mix, norms curve, prompts are padded, blocks are parallel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from refusal.circuits.attribution import atp, exact, ig
 from refusal.circuits.behaviour import behaviour
@@ -22,33 +21,24 @@ from refusal.models.hooks import editing
 from refusal.models.refusal_score import refusal_score
 from refusal.models.sites import Site, parse_site
 from tests.circuits.linear import HandSae, LinearChat, prompt
+from tests.models.tiny import D_MODEL, tiny
 
-D_MODEL, D_SAE, N_TEMPLATE = 16, 12, 2
+D_SAE, N_TEMPLATE = 12, 2
 UP, DOWN = parse_site("attention_0"), parse_site("residuals_1")
 
 
-class LlamaChat(LinearChat):
+class FamilyChat(LinearChat):
     @property
     def d_model(self) -> int:
         return D_MODEL
 
 
-@pytest.fixture(scope="module")
-def chat() -> LlamaChat:
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=30,
-        hidden_size=D_MODEL,
-        intermediate_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=2,
-        max_position_embeddings=32,
-        initializer_range=0.3,
-    )
-    return LlamaChat(LlamaForCausalLM(config).eval().requires_grad_(False), None, "llama")
+@pytest.fixture(scope="module", params=["llama", "gemma2", "gpt_neox", "gpt2"])
+def chat(request: pytest.FixtureRequest) -> FamilyChat:
+    return FamilyChat(tiny(request.param).model, None, request.param)
 
 
-def experiment_on(chat: LlamaChat, names: Sequence[str], positions: str) -> Experiment:
+def experiment_on(chat: FamilyChat, names: Sequence[str], positions: str) -> Experiment:
     rng = np.random.default_rng(0)
     lengths = rng.integers(4, 9, size=10)
     saes = {
@@ -88,7 +78,7 @@ def whole_run(experiment: Experiment, row: int, edits: dict[Site, Tensor]) -> tu
 
 
 @pytest.mark.parametrize("positions", ["last", "template"])
-def test_activations_and_gradients_are_those_of_whole_unpadded_prompts(chat: LlamaChat, positions: str) -> None:
+def test_activations_and_gradients_are_those_of_whole_unpadded_prompts(chat: FamilyChat, positions: str) -> None:
     experiment = experiment_on(chat, ["attention_0", "mlp_1", "residuals_2"], positions)
     n = experiment.n_positions
     for row in range(10):
@@ -104,14 +94,14 @@ def test_activations_and_gradients_are_those_of_whole_unpadded_prompts(chat: Lla
 
 
 @pytest.mark.parametrize("positions", ["last", "template"])
-def test_ig_is_complete(chat: LlamaChat, positions: str) -> None:
+def test_ig_is_complete(chat: FamilyChat, positions: str) -> None:
     experiment = experiment_on(chat, ["mlp_1", "residuals_2"], positions)
     found, total = ig.attribute(experiment, steps=50), exact.total_effect(experiment)
     for site in experiment.sites:
         np.testing.assert_allclose(found[site].total, total[site], atol=0.02)
 
 
-def test_exact_is_the_fall_of_a_whole_run_without_the_feature(chat: LlamaChat) -> None:
+def test_exact_is_the_fall_of_a_whole_run_without_the_feature(chat: FamilyChat) -> None:
     experiment = experiment_on(chat, ["attention_0", "residuals_1"], "template")
     found = exact.attribute(experiment, candidates=3)
     estimate = atp.attribute(experiment)
@@ -125,7 +115,7 @@ def test_exact_is_the_fall_of_a_whole_run_without_the_feature(chat: LlamaChat) -
             assert found[site].values.toarray()[row, feature] == pytest.approx(float(fall), abs=1e-3)
 
 
-def test_edges_are_the_derivatives_of_whole_runs_at_the_same_position(chat: LlamaChat) -> None:
+def test_edges_are_the_derivatives_of_whole_runs_at_the_same_position(chat: FamilyChat) -> None:
     experiment = experiment_on(chat, [str(UP), str(DOWN)], "template")
     nodes = tuple(Node(str(site), feature, 1.0, 1.0) for site in (UP, DOWN) for feature in (*range(D_SAE), ERROR))
     circuit = Circuit("m", "hate", "all", "atp", 5, True, 1.0, "", nodes=nodes)
@@ -159,8 +149,8 @@ def _edges_of_whole_run(experiment: Experiment, row: int) -> np.ndarray:
     return torch.einsum("tud,tktd->uk", written, jacobian).numpy()
 
 
-def test_a_model_in_bfloat16_goes_the_whole_way(chat: LlamaChat) -> None:
-    small = LlamaChat(copy.deepcopy(chat.model).to(torch.bfloat16), None, "bfloat16")
+def test_a_model_in_bfloat16_goes_the_whole_way(chat: FamilyChat) -> None:
+    small = FamilyChat(copy.deepcopy(chat.model).to(torch.bfloat16), None, "bfloat16")
     experiment = experiment_on(small, ["attention_0", "mlp_1", "residuals_2"], "template")
     importances = atp.attribute(experiment)
     circuits = list(
