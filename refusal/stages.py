@@ -171,7 +171,14 @@ def report(study: Study) -> None:
     saes = [study.sae(site) for site in study.sites]
     with publish(study.study_report, _card(study)) as folder:
         write_json(folder / "verdict.json", read_json(study.circuits / "verdict.json"))
-        build(folder, study.circuits, data_analysis=study.data_analysis, saes=saes, command=_command())
+        build(
+            folder,
+            study.circuits,
+            data_analysis=study.data_analysis,
+            saes=saes,
+            store=study.store,
+            command=_command(),
+        )
 
 
 def _card(study: Study, **more: Any) -> dict[str, Any]:

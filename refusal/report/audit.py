@@ -1,4 +1,4 @@
-"""The sections of a report that audit its ground: the data, the SAEs, the limits, and how to make it again."""
+"""The sections of a report that audit its ground: data, refusal labels, SAEs, the limits, and how to make it again."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from refusal.models.sites import parse_site
 from refusal.prompts.prompt import SPLITS
 from refusal.report.blocks import Block, Bullets, Code, Fold, Section, Table, Text, number, share
+from refusal.report.labels import labels_section
 from refusal.report.sites import in_words
 from refusal.report.study import Study
 
@@ -22,6 +23,7 @@ def audit_sections(study: Study, command: str, rebuild: str) -> list[Section]:
     """Return the sections; ``command`` made the study, ``rebuild`` makes its report again from the files."""
     return [
         Section("The data", "data", _data(study)),
+        labels_section(study.labels),
         Section("Health of the SAEs", "saes", _saes(study)),
         Section("Limits", "limits", [Bullets(_limits(study))]),
         Section("How to reproduce it", "reproduce", _reproduce(study, command, rebuild)),
@@ -127,7 +129,7 @@ def _limits(study: Study) -> list[tuple[str, str]]:
             f"The fall of the refusal score at the last prompt token, by a knock-out that explains {share(explained)} "
             "of it; one direction a category, so that what deviates from its mean is not seen.",
         ),
-        ("What counts as refusing", "The first words of the greedy response; a refusal that comes later is not seen."),
+        ("What counts as refusing", "How the greedy response begins; a refusal that comes later is not seen."),
         ("Which prompts", "These categories in one data set, in its language, under one chat template."),
         (
             "What the interval covers",

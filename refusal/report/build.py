@@ -32,6 +32,7 @@ def build(
     *,
     data_analysis: Path | None = None,
     saes: Sequence[Path] = (),
+    store: Path | None = None,
     command: str | None = None,
 ) -> Path:
     """Write ``report.html``, ``report.md`` and ``figures/`` into ``report``, and return the path of the first.
@@ -41,12 +42,13 @@ def build(
         circuits: The folder with the comparison and the circuits' files.
         data_analysis: The folder with ``data_split_statistics.json``.
         saes: The folders of the SAEs that the study used, each ``saes/<site>/<name>-<fingerprint>``.
+        store: The store of the activations, whose responses are shown where labels disagree.
         command: The command that made the study; by default the one that the verdict or the circuits' card records.
 
     Raises:
         InputError: A file is missing or damaged, or the disk refuses to write.
     """
-    study = read_study(Folders(Path(report), Path(circuits), data_analysis, tuple(saes)))
+    study = read_study(Folders(Path(report), Path(circuits), data_analysis, tuple(saes), store))
     pictures = _pictures(study, Path(report) / FIGURES)
     made_by = command or study.verdict.get("command") or study.card.get("command") or _command(study)
     rebuild = f"python -m refusal.report.build {shlex.quote(str(_kept(Path(report), Path(circuits))))}"
@@ -84,7 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folder = parser.parse_args(arguments).folder
     try:
         found = find(folder)
-        path = build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes)
+        path = build(
+            found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes, store=found.store
+        )
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,4 @@
-"""A finished study, read from disk: verdict, comparison, circuits, the data's statistics, the SAEs' health."""
+"""A finished study, read from disk: verdict, comparison, circuits, statistics of the data, labels, the SAEs' health."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from refusal import InputError
+from refusal.activations.store import MANIFEST, is_complete
 from refusal.artifacts import CARD, read_json
 from refusal.circuits.circuit import Circuit, load_circuit
+from refusal.report.labels import Labels, read_labels
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Folders:
     circuits: Path
     data_analysis: Path | None = None
     saes: tuple[Path, ...] = ()
+    store: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Study:
     statistics: Mapping[str, Any] | None
     saes: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any]]]
     card: Mapping[str, Any]
+    labels: Labels | None = None
+    """What was called a refusal; None where the activations are not there."""
 
     @property
     def direct(self) -> Mapping[str, Any]:
@@ -55,12 +60,20 @@ def find(folder: Path) -> Folders:
     if not fingerprint or not list(circuits.glob("*_comparison.json")):
         raise InputError(f"the study's comparison is not in {circuits}; run discover.py again")
     data_analysis = home / "data_analysis"
-    return Folders(report, circuits, data_analysis if data_analysis.is_dir() else None, _saes_of(home, circuits))
-
-
-def _saes_of(home: Path, circuits: Path) -> tuple[Path, ...]:
-    """The SAE folders that the circuits' card names, by site; those that are there."""
     card = read_json(circuits / CARD) if (circuits / CARD).is_file() else {}
+    data_analysis = data_analysis if data_analysis.is_dir() else None
+    return Folders(report, circuits, data_analysis, _saes_of(home, card), _store_of(home, card))
+
+
+def _store_of(home: Path, card: Mapping[str, Any]) -> Path | None:
+    """A store of the activations that the circuits were found with, if there is one."""
+    manifests = sorted(home.glob(f"activations/*/{MANIFEST}"))
+    of_study = [path.parent for path in manifests if read_json(path).get("content") == card.get("content", "")]
+    return next(iter(of_study), None)
+
+
+def _saes_of(home: Path, card: Mapping[str, Any]) -> tuple[Path, ...]:
+    """The SAE folders that the circuits' card names, by site; those that are there."""
     folders = [home / "saes" / site / name for site, name in (card.get("saes") or {}).items()]
     return tuple(folder for folder in folders if (folder / "cfg.json").is_file())
 
@@ -85,6 +98,7 @@ def read_study(folders: Folders) -> Study:
         statistics=statistics,
         saes={folder.parent.name: _sae(folder) for folder in folders.saes},
         card=read_json(card) if card.is_file() else {},
+        labels=read_labels(folders.store) if folders.store and is_complete(folders.store) else None,
     )
 
 

@@ -11,11 +11,16 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
+from refusal.activations.shard import dataset
+from refusal.activations.store import MANIFEST
+from refusal.artifacts import read_json
 from refusal.circuits.circuit import Circuit, Node, save_circuit
 from refusal.report.build import build
 from refusal.report.study import find
+from tests.activations.conftest import write_store
 from tests.report.parts import FINGERPRINT, grouped, one_site, whole_comparison, whole_verdict
 
 CASES = ("planted", "noisy", "one_site", "bare")
@@ -52,8 +57,11 @@ def write_case(folder: Path, case: str) -> Path:
             "fingerprint": FINGERPRINT,
             "saes": {site["site"]: "topk-aaaabbbbcccc" for site in comparison["sites"]},
             "versions": {"torch": "2.9.1", "refusal-circuits": "0.1.0"},
+            "content": case,
         },
     )
+    if case == "noisy":
+        write_activations(home / "activations" / "0123", content=case)
     if comparison["sites"]:
         _write_circuits(study, comparison, rng)
         for site in comparison["sites"]:
@@ -65,8 +73,33 @@ def built_case(folder: Path, case: str) -> Path:
     """Write one study, build its report, and return the model's folder."""
     home = write_case(folder, case)
     found = find(home)
-    build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes)
+    build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes, store=found.store)
     return home
+
+
+def write_activations(folder: Path, *, content: str, rule: str = "phrases", n_apart: int = 25) -> None:
+    """Write a store of 40 safe and 40 toxic prompts, with hostile texts, whose two labels disagree on some.
+
+    The first ``n_apart`` safe prompts are refusals by their score alone, the first toxic one by phrases alone.
+    """
+    folder.mkdir(parents=True)
+    write_store(folder, [(HOSTILE, "safe", "train", 40, 2), ("fraud", "toxic", "train", 40, 2)])
+    names = {"safe": "shard-0000.h5", "toxic": "shard-0001.h5"}
+    with h5py.File(folder / names["safe"], "r+") as safe, h5py.File(folder / names["toxic"], "r+") as toxic:
+        for i in range(n_apart):
+            change(
+                safe, i, by_score=True, refusal_score=0.5 + i, text=f"{HOSTILE} {i}", response=f"Sure | {HOSTILE}\n{i}"
+            )
+        if n_apart:
+            change(toxic, 0, by_score=False, refusal_score=-99.0, text="long " * 200, response="")
+    manifest = {**read_json(folder / MANIFEST), "content": content, "refused_by": rule, "agreement": 0.5}
+    _json(folder / MANIFEST, manifest)
+
+
+def change(shard: h5py.File, prompt: int, **columns: Any) -> None:
+    """Put other values into the table of prompts."""
+    for name, value in columns.items():
+        dataset(shard, f"prompts/{name}")[prompt] = value
 
 
 def _planted(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
