@@ -67,6 +67,16 @@ class Batch(NamedTuple):
             "position_ids": self.position_ids,
         }
 
+    @property
+    def last_columns(self) -> Tensor:
+        """The columns in which some prompt ends, ascending: ``logits_to_keep``, as the head runs on whole columns."""
+        return self.last.unique()
+
+    def at_last(self, logits: Tensor) -> Tensor:
+        """Pick each prompt's last token, float32 [batch, vocab], from logits at the ``last_columns``."""
+        place = torch.searchsorted(self.last_columns, self.last).to(logits.device)
+        return logits[torch.arange(len(place), device=logits.device), place].float()
+
 
 @dataclass
 class ChatModel:
@@ -161,12 +171,6 @@ class ChatModel:
         positions = (mask.cumsum(1) - 1).clamp(min=0)
         last = torch.full((len(prompts),), width - 1) if on_left else torch.tensor(lengths) - 1
         return Batch(*(x.to(self.device) for x in (ids, mask, positions, last)))
-
-    def last_logits(self, batch: Batch) -> Tensor:
-        """Run a batch under whatever hooks are active; return the logits at last tokens, float32 [batch, vocab]."""
-        columns, place = batch.last.unique(return_inverse=True)  # as the head runs on whole columns, on no more of them
-        logits = self.model(**batch.inputs(), use_cache=False, logits_to_keep=columns).logits
-        return logits[torch.arange(len(place), device=place.device), place].float()
 
     @property
     def pad_id(self) -> int:

@@ -72,7 +72,8 @@ def _run(chat: ChatModel, prompts: Sequence[Encoded]) -> tuple[Rows, Tensor]:
 
     sites = [Site(kind, layer) for layer in range(chat.n_layers) for kind in KINDS]
     with editing(chat.model, {site: keeper(site) for site in sites}):
-        return read, chat.last_logits(batch).cpu()
+        output = chat.model(**batch.inputs(), use_cache=False, logits_to_keep=batch.last_columns)
+    return read, batch.at_last(output.logits).cpu()
 
 
 def _some_tokens(batch: Batch) -> Tensor:

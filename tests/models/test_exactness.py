@@ -34,7 +34,7 @@ class Pass(NamedTuple):
 def run(chat: ChatModel, batch: list[Encoded], side: str) -> Pass:
     padded = chat.pad(batch, side)
     with reading(chat.model, SITES) as read:
-        logits = chat.last_logits(padded)
+        logits = padded.at_last(chat.model(**padded.inputs(), logits_to_keep=padded.last_columns).logits)
     tokens = padded.attention_mask.bool()
     return Pass({site: [x[own] for x, own in zip(read[site], tokens, strict=True)] for site in SITES}, list(logits))
 
