@@ -8,6 +8,7 @@ fitted to what a batch has of tokens and prompts; memory is what the largest bat
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 import time
 from collections.abc import Sequence
@@ -28,7 +29,8 @@ from refusal.activations.plan import CALIBRATION, ShardPlan, batches, waves
 from refusal.activations.study import Study
 from refusal.models.chat import TOKEN_KINDS, ChatModel
 
-N_BATCHES = 6  # that are measured
+PLACES = (0, 1, 0.5, 0.25, 0.75, 0.1)  # of the measured batches, where all stand in the order of their padded tokens
+MOST_SHARE = 0.25  # of all batches; but two in any case
 ENOUGH_SECONDS = 60.0  # no further batch is measured after that, for a model that is slow here
 
 
@@ -73,7 +75,7 @@ def measure(chat: ChatModel, study: Study, token_budget: int, folder: Path) -> C
     _reset_peaks(chat)
     before, loading = _status("VmRSS"), _status("VmHWM")
     largest = _run(chat, study, chosen[0])  # it also warms up: the first batch is always slow
-    extra, device = _status("VmHWM") - before, _device_peak(chat)
+    extra, device = _status("VmHWM") - before - _result_bytes(chat, study, chosen[0]), _device_peak(chat)
     seconds: list[float] = []
     while len(seconds) < len(chosen) and sum(seconds) < ENOUGH_SECONDS:
         start = time.perf_counter()
@@ -97,11 +99,11 @@ def _batches(study: Study, wave: Sequence[ShardPlan], token_budget: int) -> list
 
 
 def _spread(study: Study, all_batches: Sequence[list[int]]) -> list[list[int]]:
-    """Return the batch of the most padded tokens, then others spread evenly over the lengths, extremes first."""
-    n_tokens = _features(study, all_batches)[:, 1]
-    order = np.argsort(n_tokens, kind="stable")[::-1]
-    ranks = [round(share * (len(order) - 1)) for share in (0, 1, 0.5, 0.25, 0.75, 0.1)]
-    return [all_batches[order[rank]] for rank in dict.fromkeys(ranks[:N_BATCHES])]
+    """Return the batch of the most padded tokens, then others spread evenly over the sizes, extremes first."""
+    order = np.argsort(-_features(study, all_batches)[:, 1], kind="stable")
+    ranks = [round(place * (len(order) - 1)) for place in PLACES]
+    n_wanted = max(2, math.ceil(len(order) * MOST_SHARE))
+    return [all_batches[order[rank]] for rank in list(dict.fromkeys(ranks))[:n_wanted]]
 
 
 def _features(study: Study, some: Sequence[list[int]]) -> np.ndarray:
@@ -163,15 +165,18 @@ def _write(chat: ChatModel, study: Study, batch: Sequence[int], result: BatchRes
 
 
 def _waiting(chat: ChatModel, study: Study, token_budget: int) -> int:
-    """Return the most bytes that wait to be written at a time: a wave's rows and logits, batches in the queue."""
+    """Return the most bytes that wait to be written at a time.
+
+    While a wave's shards are written, one site after another, the next wave's first batches queue up; the calibration
+    fold is written whole before the others begin.
+    """
     most = 0
-    for wave in waves(study.shards):
-        some = _batches(study, wave, token_budget)
-        sizes = [_result_bytes(chat, study, batch) for batch in some]
-        held = min(sum(sizes), MEMORY_BYTES) + _logits_bytes(chat, study, wave)
-        queue = min(len(sizes), QUEUE) * max(sizes, default=0)
-        writing = max(_site_bytes(chat, study, shard) for shard in wave)
-        most = max(most, held + queue + writing)
+    for phase in (True, False):
+        some = list(waves([shard for shard in study.shards if (shard.fold == CALIBRATION) == phase]))
+        sizes = [[_result_bytes(chat, study, batch) for batch in _batches(study, wave, token_budget)] for wave in some]
+        for wave, here, coming in zip(some, sizes, [*sizes[1:], []], strict=True):
+            held = min(sum(here), MEMORY_BYTES) + _logits_bytes(chat, study, wave)
+            most = max(most, held + sum(coming[:QUEUE]) + max(_site_bytes(chat, study, shard) for shard in wave))
     return most
 
 

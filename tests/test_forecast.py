@@ -1,0 +1,69 @@
+"""What ``plan=true`` says of a collection, and what then happens."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from refusal import InputError, pipeline
+from refusal.activations import plan
+from refusal.activations.store import ActivationStore
+from refusal.config.schemas import Options
+from tests.test_study import composing, options
+
+__all__ = ["composing"]
+SMALL = ("data.n_safe=4", "data.n_hard=4", "data.n_toxic=6", "data.categories=[hate,privacy]", "layers=mlp_1")
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Options:
+    monkeypatch.chdir(tmp_path)
+    return options(SMALL, "collect")
+
+
+def said(planned: str) -> dict[str, str]:
+    """The lines of a plan by their first word."""
+    return dict(line.split(maxsplit=1) for line in planned.splitlines())
+
+
+def test_rows_are_those_of_the_run_and_time_and_memory_are_measured(small: Options) -> None:
+    lines = said(pipeline.plan(small))
+    store = ActivationStore(pipeline.collect(small))
+    n_rows = sum(shard.n_rows for shard in store.shards)
+    assert lines["rows"] == f"{n_rows:,} of prompts at each site, in {len(store.shards)} shards"
+    assert "measured on" in lines["memory"]
+    assert "measured on" in lines["time"]
+    assert said(pipeline.plan(small))["estimates"] == "nothing is to be built"
+
+
+@pytest.mark.usefixtures("small")
+def test_rows_of_responses_are_an_upper_bound() -> None:
+    lines = said(pipeline.plan(options((*SMALL, "collect.response_positions=3"), "collect")))
+    assert "and at most 84 of responses" in lines["rows"]
+    assert "at most" in lines["disk"]
+
+
+def test_without_weights_rows_are_counted_and_nothing_is_measured(small: Options, tmp_path: Path) -> None:
+    expected = said(pipeline.plan(small))
+    (folder,) = (tmp_path / "outputs" / "planted" / "model").glob("[!.]*")
+    shutil.move(folder / "model.safetensors", tmp_path)
+    local = ("model=local", f"model.path={folder}", "data=planted", *SMALL)
+    lines = said(pipeline.plan(options(local, "collect")))
+    assert lines["rows"] == expected["rows"]
+    assert lines["memory,"].startswith("time   not measured: the weights")
+
+
+def test_what_does_not_fit_is_said_and_does_not_start(small: Options, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "FREE_SHARE", 0.0)  # stands for a full disk, which cannot be had here
+    lines = said(pipeline.plan(small))
+    assert "the activations need" in lines["does"]
+    with pytest.raises(InputError, match="the activations need"):
+        pipeline.collect(small)
+    assert not list(Path("outputs").rglob("shard-*"))
+
+
+@pytest.mark.usefixtures("small")
+def test_training_and_discovery_are_called_guesses() -> None:
+    assert "training and discovery" in said(pipeline.plan(options(SMALL, "discover")))["guessed"]
