@@ -24,11 +24,13 @@ def padded_left(batch: Batch, cache: Any) -> Batch:
     """Return the batch as if it had been padded on the left, and change the cache that its pass has filled likewise.
 
     Args:
-        batch: Prompts, padded on either side.
+        batch: Prompts, padded on either side; on the left, nothing is done.
         cache: A ``full_cache`` that the prompts' pass has filled; keys and values [batch, heads, seq, d_head].
     """
     width = batch.input_ids.shape[1]
     shift = width - 1 - batch.last
+    if not bool(shift.any()):
+        return batch
     source = (torch.arange(width, device=shift.device) - shift[:, None]) % width  # [batch, seq]
     for layer in cache.layers:
         columns = source[:, None, :, None].to(layer.keys.device)
