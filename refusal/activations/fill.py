@@ -73,10 +73,13 @@ class Filler:
             todo = portion.of(todo)
         claimed = self._claimed(todo, waits=portion is None)
         total = sum(len(shard.prompts) for wave in todo for shard in wave)
-        with ThreadPoolExecutor(max_workers=1) as writer:
-            for _ in track(self._steps(claimed, tokens, writer), "activations", total):
-                pass
-            self._wait()
+        try:
+            with ThreadPoolExecutor(max_workers=1) as writer:
+                for _ in track(self._steps(claimed, tokens, writer), "activations", total):
+                    pass
+                self._wait()
+        except OSError as error:
+            raise InputError(f"cannot write in {self._folder}: {error.strerror or error}") from error
 
     def _steps(
         self, claimed: Iterable[Claim], tokens: Sequence[int] | None, writer: ThreadPoolExecutor
@@ -180,11 +183,8 @@ class Filler:
             self._jobs.popleft().result()
 
     def _add(self, buffers: dict[str, ShardBuffer], parts: BatchParts) -> None:
-        try:
-            for file, part in parts.by_shard(self._file_of):
-                buffers[file].add(part)
-        except OSError as error:
-            raise InputError(f"cannot write in {self._folder}: {error.strerror or error}") from error
+        for file, part in parts.by_shard(self._file_of):
+            buffers[file].add(part)
 
     def _publish(self, wave: Sequence[ShardPlan], buffers: dict[str, ShardBuffer], lock: FileLock, waits: bool) -> None:
         """Write a wave's shards, but for those that are there already, and let go of it."""

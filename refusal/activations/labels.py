@@ -16,7 +16,8 @@ import torch
 
 from refusal import InputError
 from refusal.activations.plan import CALIBRATION
-from refusal.activations.shard import column, flush, open_shard, replace_column
+from refusal.activations.shard import column, open_shard, replace_column
+from refusal.activations.space import writing
 from refusal.models.refusal_score import refusal_score
 from refusal.progress import warn
 
@@ -100,11 +101,10 @@ def score_shard(path: Path, token_ids: Sequence[int], rule: str) -> None:
     waiting, logits = unscored_path(path), logits_path(path)
     if waiting.exists():
         scores = refusal_score(torch.from_numpy(np.load(logits, allow_pickle=False)), token_ids).numpy()
-        with open_shard(waiting, "r+") as file:
+        with writing(waiting, "r+") as file:
             replace_column(file, "prompts/refusal_score", scores)
             replace_column(file, "prompts/by_score", scores > 0)
             replace_column(file, "prompts/refused", judged(column(file, "prompts/by_phrases"), scores > 0, rule))
-        flush(waiting)
         waiting.replace(path)
     logits.unlink(missing_ok=True)  # a killed process may have left no more than these
 

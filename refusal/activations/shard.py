@@ -34,6 +34,7 @@ import numpy as np
 
 from refusal import InputError
 from refusal.activations.encoding import DTYPES, decode
+from refusal.activations.space import reserve, writing
 
 CHUNK_ROWS = 1024
 SECTIONS = ("last", "last_instruction", "instruction", "template", "response", "prefix", "special")
@@ -141,7 +142,7 @@ def write_shard(
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with h5py.File(temporary, "w") as file:
+        with writing(temporary) as file:
             _write_tables(file, prompts, rows, failed)
             file["rows"].attrs.update({"sections": list(sections), "section_rows": list(sections.values())})
             file["rows/kind"].attrs["names"] = list(kinds)
@@ -149,18 +150,9 @@ def write_shard(
                 _write_values(file, f"activations/{site}", values, dtype, CHUNK_ROWS, compression)
             if writes is not None:
                 _write_values(file, "writes", writes, dtype, None, compression)
-        flush(temporary)
         temporary.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def flush(path: Path) -> None:
-    """Have the system write a file to the disk before it is renamed."""
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def dataset(file: h5py.File, name: str) -> h5py.Dataset:
@@ -238,6 +230,7 @@ def _write_tables(
 def _write_texts(file: h5py.File, name: str, texts: Iterable[str]) -> None:
     """HDF5 strings end at a NUL, and are UTF-8: what cannot be kept becomes U+FFFD or ``?``."""
     storable = [text.replace("\0", "\ufffd").encode("utf-8", "replace").decode() for text in texts]
+    reserve(file, sum(len(text.encode()) + 32 for text in storable))  # and what says where each text is
     created = file.create_dataset(name, data=storable, dtype=h5py.string_dtype())
     created.attrs["sha256"] = checksum(storable)
 
@@ -256,6 +249,7 @@ def _write_values(
 
 
 def _create(file: h5py.File, name: str, values: np.ndarray, **layout: Any) -> h5py.Dataset:
+    reserve(file, values.nbytes + values[:CHUNK_ROWS].nbytes)  # the last chunk is stored whole
     created = file.create_dataset(name, data=values, **layout)
     created.attrs["sha256"] = checksum(values)
     return created

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from refusal.activations import collect as collect_module
-from refusal.activations import labels, plan, shard
+from refusal.activations import plan, space
 from refusal.activations.collect import collect_portion
 from refusal.activations.portion import parse_portion
 from refusal.activations.recipe import Recipe
@@ -113,8 +113,7 @@ def _die_at_flush(n: int, job: Callable[[], object]) -> None:
         if left[0] == 0:
             _kill()
 
-    shard.flush = flush
-    labels.flush = flush
+    space.flush = flush
     job()
 
 

@@ -1,4 +1,4 @@
-"""In what two stores differ: files, datasets, attributes, and the manifest but for the time it took."""
+"""In what two stores differ: files, datasets, attributes, and the manifest but for what it says of the run itself."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-TIMES = ("seconds", "time")
+OF_THE_RUN = ("seconds", "time", "command", "config")  # the configuration holds paths; its fingerprint is compared
 
 
 def differences(expected: Path, found: Path) -> list[str]:
@@ -39,7 +39,9 @@ def _same(expected: Any, found: Any) -> bool:
 def _contents(path: Path) -> dict[str, Any]:
     """Every value of a file by name: of JSON its entries, of HDF5 its datasets and attributes."""
     if path.suffix == ".json":
-        return {name: json.dumps(value) for name, value in json.loads(path.read_text()).items() if name not in TIMES}
+        return {
+            name: json.dumps(value) for name, value in json.loads(path.read_text()).items() if name not in OF_THE_RUN
+        }
     values: dict[str, Any] = {}
 
     def visit(name: str, item: Any) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -51,12 +51,19 @@ class Done(NamedTuple):
         return self.out.splitlines()[-1].partition(":")[0]
 
 
-def start(folder: Path, script: str, *arguments: str, flags: Sequence[str] = ()) -> subprocess.Popen[str]:
-    """Start ``python <script>.py ...`` in the folder."""
+def start(
+    folder: Path,
+    script: str,
+    *arguments: str,
+    flags: Sequence[str] = (),
+    before: Callable[[], object] | None = None,
+) -> subprocess.Popen[str]:
+    """Start ``python <script>.py ...`` in the folder; ``before`` is called in the new process first of all."""
     return subprocess.Popen(
         [sys.executable, *flags, str(ROOT / f"{script}.py"), *arguments],
         cwd=folder,
         env=ENVIRONMENT,
+        preexec_fn=before,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
