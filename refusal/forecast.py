@@ -63,6 +63,7 @@ def _estimates(study: Study) -> list[str]:
 def _collection(study: Study) -> tuple[list[str], int]:
     """Return the lines about the collection, and the number of its rows at a site."""
     from refusal.activations.estimate import activation_bytes, measure
+    from refusal.activations.labels import is_published
     from refusal.activations.study import make_study
     from refusal.models.selftest import check_model
     from refusal.models.weightless import has_weights
@@ -81,6 +82,9 @@ def _collection(study: Study) -> tuple[list[str], int]:
         f"disk           {needed / 1e9:.2f} GB, {exactly} {activation_bytes(planned, chat):,} bytes of it activations; "
         f"{free / 1e9:.1f} GB are free",
     ]
+    n_there = sum(is_published(study.store / shard.file) for shard in planned.shards)
+    if n_there:
+        lines.append(f"begun          {n_there} of {len(planned.shards)} shards are there; the figures are for all")
     try:
         check_disk(disk, needed + planned.temporary_bytes(chat))
     except InputError as error:

@@ -45,6 +45,14 @@ def test_rows_of_responses_are_an_upper_bound() -> None:
     assert "at most" in lines["disk"]
 
 
+def test_what_an_earlier_run_left_is_counted(small: Options) -> None:
+    store = pipeline.collect(small)
+    (store / "manifest.json").unlink()
+    next(store.glob("shard-*.h5")).unlink()
+    n_shards = said(pipeline.plan(small))["rows"].split()[-2]
+    assert said(pipeline.plan(small))["begun"].startswith(f"{int(n_shards) - 1} of {n_shards} shards are there")
+
+
 def test_without_weights_rows_are_counted_and_nothing_is_measured(small: Options, tmp_path: Path) -> None:
     expected = said(pipeline.plan(small))
     (folder,) = (tmp_path / "outputs" / "planted" / "model").glob("[!.]*")

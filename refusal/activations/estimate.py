@@ -29,8 +29,8 @@ from refusal.activations.plan import CALIBRATION, ShardPlan, batches, waves
 from refusal.activations.study import Study
 from refusal.models.chat import TOKEN_KINDS, ChatModel
 
-PLACES = (0, 1, 0.5, 0.25, 0.75, 0.1)  # of the measured batches, where all stand in the order of their padded tokens
-MOST_SHARE = 0.25  # of all batches; but two in any case
+PLACES = (1, 0.5, 0.25, 0.75, 0.1)  # of measured batches, where all stand in the order of their padded tokens
+MOST_BATCHES, MOST_SHARE = 6, 0.25  # that are measured, of all; but two in any case
 ENOUGH_SECONDS = 60.0  # no further batch is measured after that, for a model that is slow here
 
 
@@ -72,22 +72,20 @@ def measure(chat: ChatModel, study: Study, token_budget: int, folder: Path) -> C
     if not all_batches:
         raise InputError("none of the prompts can be run; collect.too_long=truncate cuts those that are too long")
     chosen = _spread(study, all_batches)
+    loading = _status("VmHWM")
+    per_shard, per_byte = _writing(chat, study, chosen[0], folder)  # it also warms up: the first batch is always slow
     _reset_peaks(chat)
-    before, loading = _status("VmRSS"), _status("VmHWM")
-    largest = _run(chat, study, chosen[0])  # it also warms up: the first batch is always slow
-    extra, device = _status("VmHWM") - before - _result_bytes(chat, study, chosen[0]), _device_peak(chat)
+    before = _status("VmRSS")
     seconds: list[float] = []
     while len(seconds) < len(chosen) and sum(seconds) < ENOUGH_SECONDS:
         start = time.perf_counter()
         _run(chat, study, chosen[len(seconds)])
         seconds.append(time.perf_counter() - start)
+    extra = _status("VmHWM") - before - _result_bytes(chat, study, chosen[0])
     running = _fitted(_features(study, chosen[: len(seconds)]), np.array(seconds), _features(study, all_batches))
-    per_shard, per_byte = _writing(chat, study, chosen[0], largest, folder)
-    n_bytes = activation_bytes(study, chat)
-    writing = per_shard * len(study.shards) + per_byte * n_bytes
-    waiting = _waiting(chat, study, token_budget)
-    peak = max(loading, before + extra + waiting) if before else None
-    return Cost(float(running.sum()) + writing, peak, device, len(seconds), len(all_batches))
+    writing = per_shard * len(study.shards) + per_byte * activation_bytes(study, chat)
+    peak = max(loading, before + extra + _waiting(chat, study, token_budget)) if before else None
+    return Cost(float(running.sum()) + writing, peak, _device_peak(chat), len(seconds), len(all_batches))
 
 
 def _batches(study: Study, wave: Sequence[ShardPlan], token_budget: int) -> list[list[int]]:
@@ -99,11 +97,12 @@ def _batches(study: Study, wave: Sequence[ShardPlan], token_budget: int) -> list
 
 
 def _spread(study: Study, all_batches: Sequence[list[int]]) -> list[list[int]]:
-    """Return the batch of the most padded tokens, then others spread evenly over the sizes, extremes first."""
-    order = np.argsort(-_features(study, all_batches)[:, 1], kind="stable")
-    ranks = [round(place * (len(order) - 1)) for place in PLACES]
-    n_wanted = max(2, math.ceil(len(order) * MOST_SHARE))
-    return [all_batches[order[rank]] for rank in list(dict.fromkeys(ranks))[:n_wanted]]
+    """Return the batches of the most padded tokens and of the most prompts, then others of all sizes in between."""
+    features = _features(study, all_batches)
+    order = np.argsort(-features[:, 1], kind="stable")
+    places = [order[0], features[:, 3].argmax(), *(order[round(place * (len(order) - 1))] for place in PLACES)]
+    n_wanted = min(max(2, math.ceil(len(order) * MOST_SHARE)), MOST_BATCHES)
+    return [all_batches[i] for i in list(dict.fromkeys(places))[:n_wanted]]
 
 
 def _features(study: Study, some: Sequence[list[int]]) -> np.ndarray:
@@ -120,26 +119,26 @@ def _fitted(measured: np.ndarray, seconds: np.ndarray, wanted: np.ndarray) -> np
 
 
 def _run(chat: ChatModel, study: Study, batch: Sequence[int]) -> BatchResult:
-    return run_batch(
-        chat,
-        [study.encoded[i] for i in batch],
-        [study.positions[i] for i in batch],
-        study.recipe,
-        ids=[study.prompts[i].id for i in batch],
-    )
+    try:
+        return run_batch(
+            chat,
+            [study.encoded[i] for i in batch],
+            [study.positions[i] for i in batch],
+            study.recipe,
+            ids=[study.prompts[i].id for i in batch],
+        )
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise InputError(
+            f"a batch of {len(batch)} prompts does not fit the memory; lower collect.token_budget"
+        ) from error
 
 
-def _writing(
-    chat: ChatModel, study: Study, batch: Sequence[int], result: BatchResult, folder: Path
-) -> tuple[float, float]:
+def _writing(chat: ChatModel, study: Study, batch: Sequence[int], folder: Path) -> tuple[float, float]:
     """Return the seconds that a shard takes, and a byte of activations, from writing one prompt and a whole batch."""
-    single = _run(chat, study, batch[:1])
     with tempfile.TemporaryDirectory(dir=folder, prefix=".plan-") as temporary:
-        few = _write(chat, study, batch[:1], single, Path(temporary))
-        many = _write(chat, study, batch, result, Path(temporary))
+        few, many = (_write(chat, study, some, _run(chat, study, some), Path(temporary)) for some in (batch[:1], batch))
     sizes = [_result_bytes(chat, study, some) for some in (batch[:1], batch)]
-    per_byte = max(0.0, many - few) / max(1, sizes[1] - sizes[0])
-    return few, per_byte
+    return few, max(0.0, many - few) / max(1, sizes[1] - sizes[0])
 
 
 def _write(chat: ChatModel, study: Study, batch: Sequence[int], result: BatchResult, folder: Path) -> float:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from refusal import InputError
 from refusal.activations.collect import collect
-from refusal.activations.estimate import PLACES, _fitted, _spread, _waiting, activation_bytes, measure
+from refusal.activations.estimate import MOST_BATCHES, _fitted, _spread, _waiting, activation_bytes, measure
 from refusal.activations.plan import CALIBRATION
 from refusal.activations.recipe import Recipe
 from refusal.activations.shard import dataset, open_shard
@@ -78,16 +78,15 @@ def test_a_small_study_waits_in_memory_whole_but_for_the_calibration_fold(plante
     assert _waiting(chat, study, 4096) == sum(later) * len(SITES) * row + max(later) * row
 
 
-def test_the_batch_of_most_tokens_is_measured_first_and_the_least_next(planted: Planted) -> None:
+def test_batches_of_the_most_tokens_and_of_the_most_prompts_are_measured_first(planted: Planted) -> None:
     chat, prompts = planted
     study = make_study(chat, prompts, RECIPE)
     by_length = sorted(range(len(prompts)), key=lambda i: len(study.encoded[i].ids))
-    singles = [[i] for i in by_length]
-    chosen = _spread(study, singles)
-    lengths = [len(study.encoded[i].ids) for (i,) in chosen]
-    assert len(chosen) == len(PLACES)
-    assert lengths[0] == len(study.encoded[by_length[-1]].ids)
-    assert lengths[1] == len(study.encoded[by_length[0]].ids)
+    most_tokens, most_prompts, others = by_length[-5:], by_length[:6], [[i] for i in by_length[6:-5]]
+    chosen = _spread(study, [*others, most_prompts, most_tokens])
+    assert chosen[:2] == [most_tokens, most_prompts]
+    assert len(chosen) == MOST_BATCHES
+    assert len(_spread(study, [*others[:3], most_prompts])) == 2
 
 
 positive = st.floats(0.0, 10.0)
