@@ -17,7 +17,8 @@ from torch import Tensor
 from refusal.activations.reader import Reader, components
 from refusal.activations.recipe import Recipe
 from refusal.activations.respond import Responses, respond
-from refusal.models.chat import Batch, ChatModel, Encoded
+from refusal.models.chat import ChatModel, Encoded
+from refusal.models.realign import padded_left
 from refusal.models.sites import Site
 
 
@@ -68,9 +69,10 @@ def run_batch(
         reader.check_finite(last, np.arange(len(prompts)))
         logits, responses, response_rows = None, Responses.none(len(prompts)), {}
         if output is not None:
-            logits = _last_logits(output.logits, batch)
+            logits = batch.at_last(output.logits)
             if recipe.has_responses:
-                responses, response_rows = respond(chat, reader, batch, logits, output.past_key_values, recipe)
+                cache = output.past_key_values
+                responses, response_rows = respond(chat, reader, padded_left(batch, cache), logits, cache, recipe)
         writes = None if not recipe.writes else _stack_writes(chat.n_layers, last)
         return BatchResult(
             {site: encode(rows[site], recipe.dtype) for site in recipe.sites},
@@ -86,13 +88,6 @@ def encode(values: Tensor, dtype: str) -> np.ndarray:
     if dtype == "bfloat16":
         return values.to(torch.bfloat16).view(torch.int16).cpu().numpy().view(np.uint16)
     return values.float().cpu().numpy()
-
-
-def _last_logits(logits: Tensor, batch: Batch) -> Tensor:
-    """Pick each prompt's last position, float32 [batch, vocab], from logits at the batch's distinct last columns."""
-    columns = batch.last.unique()
-    at = torch.searchsorted(columns, batch.last)
-    return logits[torch.arange(len(at), device=logits.device), at.to(logits.device)].float()
 
 
 def _stack_writes(n_layers: int, last: Mapping[Site, Tensor]) -> Tensor:

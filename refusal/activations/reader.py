@@ -14,6 +14,7 @@ from refusal import InputError
 from refusal.activations.recipe import Recipe
 from refusal.models.chat import Batch, ChatModel
 from refusal.models.hooks import editing
+from refusal.models.realign import full_cache
 from refusal.models.sites import Site
 
 
@@ -57,8 +58,13 @@ class Reader:
                 raise _Enough
 
         with suppress(_Enough), self._reading(self._wanted, read):
-            columns = batch.last.unique()
-            return self._chat.model(**batch.inputs(), use_cache=not self._stops, logits_to_keep=columns)
+            cache = full_cache() if self._chat.padding_side == "right" and not self._stops else None
+            return self._chat.model(
+                **batch.inputs(),
+                past_key_values=cache,
+                use_cache=not self._stops,
+                logits_to_keep=batch.last_columns,
+            )
         return None
 
     def step(self, rows: dict[Site, Tensor]) -> AbstractContextManager[None]:

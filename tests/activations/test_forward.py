@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from refusal.models.chat import ChatModel
 from refusal.models.hooks import editing, reading
 from refusal.models.sites import Site, choose
 from tests.activations.conftest import tiny_chat
+from tests.models.tiny import tiny as tiny_of
 
 TEXTS = ("a b c", "d", "e f g h i j k l m n o p", "q r", "z y x w v u t s r q p o n m l k j i h g f e d c b a")
 
@@ -109,19 +111,35 @@ def test_a_number_that_is_not_finite_names_site_and_prompt(value: float) -> None
         run(chat)
 
 
+def greedy(chat: ChatModel, ids: list[int], n_tokens: int) -> list[int]:
+    """The first tokens of the response, by a whole pass for each, up to where it ends."""
+    said: list[int] = []
+    while len(said) < n_tokens:
+        with torch.no_grad():
+            token = int(chat.model(torch.tensor([ids + said])).logits[0, -1].argmax())
+        if token in chat.end_ids:
+            break
+        said.append(token)
+    return said
+
+
 @pytest.mark.parametrize("padding_side", ["left", "right"])
-def test_response_tokens_equal_a_plain_pass_over_prompt_and_response(padding_side: str) -> None:
-    chat, sites = tiny_chat(), tuple(choose([], 2, preset="every"))
+@pytest.mark.parametrize("family", ["llama", "gemma2"])  # the second with windows of 5 tokens
+def test_response_tokens_equal_a_plain_pass_over_prompt_and_response(family: str, padding_side: str) -> None:
+    chat = tiny_chat()
+    if family != "llama":
+        chat = replace(chat, model=tiny_of(family).model)
     chat.padding_side = padding_side
-    result = run(chat, response_positions=3, response_tokens=5)
+    sites = tuple(choose([], chat.n_layers, preset="every"))
+    result = run(chat, sites=sites, response_positions=3, response_tokens=5)
     said = result.responses
     assert (np.diff(said.prompt) >= 0).all()
     for i, text in enumerate(TEXTS):
         here = np.flatnonzero(said.prompt == i)
         tokens = said.token_id[here].tolist()
         assert said.step[here].tolist() == list(range(len(here)))
-        assert len(here) == min(3, len(said.texts[i].split()))
         ids = chat.encode(text).ids
+        assert tokens == greedy(chat, ids, 3)
         with torch.no_grad(), reading(chat.model, sites) as read:
             chat.model(torch.tensor([ids + tokens]))
         for site in sites:
