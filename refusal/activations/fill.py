@@ -54,6 +54,7 @@ class Filler:
         self._file_of = {i: shard.file for shard in study.shards for i in shard.prompts}
         self._number = {shard.file: number for number, shard in enumerate(study.shards)}
         self._jobs: deque[Future[None]] = deque()
+        self._has_failed = False
 
     def fill(self, shards: Sequence[ShardPlan], tokens: Sequence[int] | None, portion: Portion | None = None) -> None:
         """Write those of the shards that are not there yet.
@@ -175,7 +176,14 @@ class Filler:
         """Queue a job for the writing thread; an error in an earlier one is raised here."""
         while len(self._jobs) >= QUEUE:
             self._jobs.popleft().result()
-        self._jobs.append(writer.submit(job, *args))
+        self._jobs.append(writer.submit(self._write, job, *args))
+
+    def _write(self, job: Callable[..., None], *args: Any) -> None:
+        """Do a job, unless one before it failed: a shard that lacks rows must not be published."""
+        if not self._has_failed:
+            self._has_failed = True
+            job(*args)
+            self._has_failed = False
 
     def _wait(self) -> None:
         """Wait until all that is queued is written."""
