@@ -94,7 +94,8 @@ def _collection(study: Study) -> tuple[list[str], int]:
         return lines, planned.most_rows
     check_model(chat, [prompt.text for prompt in study.prompts])
     before = STARTUP + time.perf_counter() - start
-    cost = measure(chat, planned, study.options.collect.token_budget, disk)
+    options = study.options.collect
+    cost = measure(chat, planned, disk, token_budget=options.token_budget, compression=options.compression)
     memory = [f"{cost.peak_bytes / 1e9:.2f} GB" if cost.peak_bytes else "not measured on this system"]
     memory += [f"{cost.device_bytes / 1e9:.2f} GB on the GPU"] if cost.device_bytes else []
     measured = f"measured on {cost.n_measured} of {cost.n_batches} batches"

@@ -56,24 +56,25 @@ def activation_bytes(study: Study, chat: ChatModel) -> int:
     return (rows + writes) * chat.d_model * DTYPES[study.recipe.dtype].itemsize
 
 
-def measure(chat: ChatModel, study: Study, token_budget: int, folder: Path) -> Cost:
+def measure(chat: ChatModel, study: Study, folder: Path, *, token_budget: int, compression: str | None) -> Cost:
     """Run some of the collection's batches, and write two as shards.
 
     Args:
         chat: The model, with its weights.
         study: What will be collected.
-        token_budget: Padded tokens of a batch.
         folder: Where a temporary folder can be made, on the disk that the store will be on.
+        token_budget: Padded tokens of a batch.
+        compression: Of the activations on disk.
 
     Raises:
         InputError: An activation is not finite, a batch does not fit the memory, or the disk refuses to write.
     """
-    all_batches = [batch for wave in waves(study.shards) for batch in _batches(study, wave, token_budget)]
+    all_batches = [batch for some in _phases(study) for wave in some for batch in _batches(study, wave, token_budget)]
     if not all_batches:
         raise InputError("none of the prompts can be run; collect.too_long=truncate cuts those that are too long")
     chosen = _spread(study, all_batches)
     loading = _status("VmHWM")
-    per_shard, per_byte = _writing(chat, study, chosen[0], folder)  # it also warms up: the first batch is always slow
+    per_shard, per_byte = _writing(chat, study, chosen[0], folder, compression)  # which also warms up
     _reset_peaks(chat)
     before = _status("VmRSS")
     seconds: list[float] = []
@@ -86,6 +87,12 @@ def measure(chat: ChatModel, study: Study, token_budget: int, folder: Path) -> C
     writing = per_shard * len(study.shards) + per_byte * activation_bytes(study, chat)
     peak = max(loading, before + extra + _waiting(chat, study, token_budget)) if before else None
     return Cost(float(running.sum()) + writing, peak, _device_peak(chat), len(seconds), len(all_batches))
+
+
+def _phases(study: Study) -> list[list[list[ShardPlan]]]:
+    """Return the waves of the calibration fold, which is run first, and those of the others."""
+    first = [shard for shard in study.shards if shard.fold == CALIBRATION]
+    return [list(waves(first)), list(waves([shard for shard in study.shards if shard not in first]))]
 
 
 def _batches(study: Study, wave: Sequence[ShardPlan], token_budget: int) -> list[list[int]]:
@@ -133,17 +140,25 @@ def _run(chat: ChatModel, study: Study, batch: Sequence[int]) -> BatchResult:
         ) from error
 
 
-def _writing(chat: ChatModel, study: Study, batch: Sequence[int], folder: Path) -> tuple[float, float]:
+def _writing(
+    chat: ChatModel, study: Study, batch: Sequence[int], folder: Path, compression: str | None
+) -> tuple[float, float]:
     """Return the seconds that a shard takes, and a byte of activations, from writing one prompt and a whole batch."""
+    seconds = []
     with tempfile.TemporaryDirectory(dir=folder, prefix=".plan-") as temporary:
-        few, many = (_write(chat, study, some, _run(chat, study, some), Path(temporary)) for some in (batch[:1], batch))
+        for some in (batch[:1], batch):
+            result = _run(chat, study, some)
+            start = time.perf_counter()
+            _write(chat, study, some, result, Path(temporary), compression)
+            seconds.append(time.perf_counter() - start)
     sizes = [_result_bytes(chat, study, some) for some in (batch[:1], batch)]
-    return few, max(0.0, many - few) / max(1, sizes[1] - sizes[0])
+    return seconds[0], max(0.0, seconds[1] - seconds[0]) / max(1, sizes[1] - sizes[0])
 
 
-def _write(chat: ChatModel, study: Study, batch: Sequence[int], result: BatchResult, folder: Path) -> float:
-    """Write a batch as one shard; return the seconds."""
-    start = time.perf_counter()
+def _write(
+    chat: ChatModel, study: Study, batch: Sequence[int], result: BatchResult, folder: Path, compression: str | None
+) -> None:
+    """Write a batch as one shard."""
     recipe, file = study.recipe, "shard.h5"
     parts = BatchParts(study, batch, result, None, sorted(chat.special_ids))
     buffer = ShardBuffer(
@@ -159,8 +174,7 @@ def _write(chat: ChatModel, study: Study, batch: Sequence[int], result: BatchRes
     for _, part in parts.by_shard(dict.fromkeys(batch, file)):
         buffer.add(part)
     logits = folder / "logits.npy" if recipe.learns_tokens else None
-    buffer.write(folder / file, compression=None, logits_path=logits)
-    return time.perf_counter() - start
+    buffer.write(folder / file, compression=compression, logits_path=logits)
 
 
 def _waiting(chat: ChatModel, study: Study, token_budget: int) -> int:
@@ -170,8 +184,7 @@ def _waiting(chat: ChatModel, study: Study, token_budget: int) -> int:
     fold is written whole before the others begin.
     """
     most = 0
-    for phase in (True, False):
-        some = list(waves([shard for shard in study.shards if (shard.fold == CALIBRATION) == phase]))
+    for some in _phases(study):
         sizes = [[_result_bytes(chat, study, batch) for batch in _batches(study, wave, token_budget)] for wave in some]
         for wave, here, coming in zip(some, sizes, [*sizes[1:], []], strict=True):
             held = min(sum(here), MEMORY_BYTES) + _logits_bytes(chat, study, wave)

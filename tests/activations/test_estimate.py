@@ -61,7 +61,7 @@ def test_rows_of_responses_are_at_most_what_is_said(planted: Planted, tmp_path: 
 
 def test_measuring_leaves_nothing_behind(planted: Planted, tmp_path: Path) -> None:
     chat, prompts = planted
-    cost = measure(chat, make_study(chat, prompts, RECIPE), 256, tmp_path)
+    cost = measure(chat, make_study(chat, prompts, RECIPE), tmp_path, token_budget=256, compression=None)
     assert list(tmp_path.iterdir()) == []
     assert cost.seconds > 0
     assert 2 <= cost.n_measured <= cost.n_batches
@@ -110,7 +110,7 @@ def test_nothing_that_can_be_run_is_one_line(planted: Planted, tmp_path: Path) -
     study = make_study(chat, prompts, RECIPE)
     none: Study = replace(study, failed=dict.fromkeys(range(len(prompts)), "too long"))
     with pytest.raises(InputError, match="none of the prompts can be run"):
-        measure(chat, none, 256, tmp_path)
+        measure(chat, none, tmp_path, token_budget=256, compression=None)
 
 
 # --- without weights ----------------------------------------------------------------------------------------
