@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -48,8 +49,13 @@ def checked_overrides(overrides: Sequence[str], catalog: Catalog, command: str, 
     """Check the names of groups, choices and options; return the overrides as Hydra wants them.
 
     Raises:
-        InputError: One of them does not exist, or several values are given to a single run.
+        InputError: One of them does not exist or cannot be had here, or several values are given to a single run.
     """
+    if "launcher=submitit_slurm" in overrides and shutil.which("srun") is None:
+        raise InputError(
+            "launcher=submitit_slurm needs a Slurm cluster, and there is no srun here; "
+            "launcher=submitit_local runs the jobs on this machine"
+        )
     options = catalog.options(command)
     multirun = multirun or any(text.startswith("hydra.mode=") for text in overrides)
     return [_checked(text, catalog, options, multirun=multirun) for text in overrides]

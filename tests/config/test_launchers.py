@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -24,3 +25,12 @@ def test_a_multirun_in_other_processes(launcher: str, tmp_path: Path) -> None:
         "job 0 (layers=residuals_1)",
         "job 1 (layers=mlp_2-3)",
     ]
+
+
+@pytest.mark.skipif(shutil.which("srun") is not None, reason="there is a Slurm cluster here")
+def test_slurm_where_there_is_none_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "collect.py"), "-m", "launcher=submitit_slurm", "shard=1/2,2/2"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    (error,) = result.stderr.splitlines()
+    assert result.returncode == 1
+    assert error.startswith("error: launcher=submitit_slurm needs a Slurm cluster, and there is no srun here")
