@@ -53,7 +53,7 @@ class ActivationStore:
         InputError: The folder has no manifest, or one that this version cannot read.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         if not (self.folder / MANIFEST).is_file():
             raise InputError(f"there are no finished activations in {self.folder}; collect them first")
