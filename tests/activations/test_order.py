@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 from refusal.activations.order import LANES, PoolOrder
 
 sizes = st.one_of(st.integers(1, 40), st.integers(41, 3000))
+pieces, windows = st.integers(1, 50), st.integers(1, 4)
 
 
-@settings(max_examples=60, deadline=None)
-@given(n_rows=sizes, piece=st.integers(1, 50), epoch=st.integers(0, 5), seed=st.integers(0, 2**31))
-def test_every_epoch_draws_each_row_once(n_rows: int, piece: int, epoch: int, seed: int) -> None:
-    rows = PoolOrder(n_rows, piece, (seed, 1)).rows(epoch * n_rows, n_rows)
+@settings(max_examples=30, deadline=None)
+@given(n_rows=sizes, piece=pieces, window=windows, epoch=st.integers(0, 5), seed=st.integers(0, 2**31))
+def test_every_epoch_draws_each_row_once(n_rows: int, piece: int, window: int, epoch: int, seed: int) -> None:
+    rows = PoolOrder(n_rows, piece, (seed, 1), window=window).rows(epoch * n_rows, n_rows)
     assert sorted(rows.tolist()) == list(range(n_rows))
 
 
 @settings(max_examples=60, deadline=None)
-@given(n_rows=sizes, piece=st.integers(1, 50), cuts=st.lists(st.integers(0, 500), max_size=8))
+@given(n_rows=sizes, piece=pieces, cuts=st.lists(st.integers(0, 500), max_size=8))
 def test_the_order_does_not_depend_on_how_it_is_asked_for(n_rows: int, piece: int, cuts: list[int]) -> None:
     whole = PoolOrder(n_rows, piece, (3,)).rows(0, sum(cuts))
     order, parts, first = PoolOrder(n_rows, piece, (3,)), [], 0
@@ -30,17 +31,27 @@ def test_the_order_does_not_depend_on_how_it_is_asked_for(n_rows: int, piece: in
 
 
 @settings(max_examples=40, deadline=None)
-@given(n_rows=sizes, piece=st.integers(1, 50))
-def test_a_lane_finishes_a_piece_before_it_begins_another(n_rows: int, piece: int) -> None:
-    order = PoolOrder(n_rows, piece, (0,))
+@given(n_rows=sizes, piece=pieces, window=windows)
+def test_a_lane_finishes_a_window_of_pieces_before_it_begins_another(n_rows: int, piece: int, window: int) -> None:
+    order = PoolOrder(n_rows, piece, (0,), window=window)
     rows = order.rows(0, n_rows)
     lanes = order.lanes(rows)
     for lane in range(LANES):
         visited = ((rows[lanes == lane] - order.starts[lane]) // piece).tolist()
-        assert len(set(visited)) == 1 + sum(a != b for a, b in itertools.pairwise(visited)) or not visited
+        spans = [(visited.index(number), len(visited) - visited[::-1].index(number)) for number in set(visited)]
+        assert all(sum(a <= i < b for a, b in spans) <= window for i in range(len(visited)))
+        assert window > 1 or sum(a != b for a, b in itertools.pairwise(visited)) == max(0, len(spans) - 1)
 
 
-@given(n_rows=sizes, piece=st.integers(1, 50))
+def test_the_pieces_of_a_window_are_mixed() -> None:
+    order = PoolOrder(16 * 64, 8, (0,), window=4)
+    first = order.rows(0, 16 * 32)
+    visited = first[order.lanes(first) == 0] // 8
+    assert len(set(visited.tolist())) == 4
+    assert len(set(visited[:8].tolist())) > 2
+
+
+@given(n_rows=sizes, piece=pieces)
 def test_pieces_tile_the_rows_and_stay_in_their_lane(n_rows: int, piece: int) -> None:
     order = PoolOrder(n_rows, piece, (0,))
     covered = []

@@ -1,0 +1,110 @@
+"""Which rows are read: the last positions, and the wanted kinds of tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from refusal import InputError
+from refusal.activations.shard import SECTIONS
+from refusal.activations.source import piece_shape, sections_of
+from refusal.activations.store import ActivationStore
+from refusal.activations.stream import RowStream
+from tests.activations.conftest import SITE, write_store
+
+N_PROMPTS, PER_PROMPT = 12, 13  # a last position, and two of each other section
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> ActivationStore:
+    """A store with rows in every section."""
+    return write_store(tmp_path, [("hate", "safe", "train", N_PROMPTS, PER_PROMPT)], kinds=SECTIONS[1:])
+
+
+def seen(store: ActivationStore, kinds: Collection[str], memory_bytes: int = 1 << 30) -> set[int]:
+    """Return the numbers of the rows of an epoch and more."""
+    stream = RowStream(store, SITE, batch_size=64, kinds=kinds, memory_bytes=memory_bytes)
+    return {int(row) for _ in range(20) for row in next(stream)[:, 0]}
+
+
+def rows_of(store: ActivationStore, *sections: str) -> set[int]:
+    return {row for start, stop in store.shards[0].runs(sections) for row in range(start, stop)}
+
+
+@pytest.mark.parametrize("memory_bytes", [1 << 30, 2000])
+@pytest.mark.parametrize(
+    ("kinds", "sections"),
+    [
+        (["instruction", "template"], ("last", "last_instruction", "instruction", "template")),
+        (["template"], ("last", "template")),
+        (["response", "special"], ("last", "response", "special")),
+        ([], ("last",)),
+        (["prefix", "prefix"], ("last", "prefix")),
+    ],
+)
+def test_rows_of_the_wanted_kinds_come_and_no_others(
+    whole: ActivationStore, kinds: list[str], sections: tuple[str, ...], memory_bytes: int
+) -> None:
+    assert seen(whole, kinds, memory_bytes) == rows_of(whole, *sections)
+
+
+def test_bos_and_fixed_text_stay_out_by_default(whole: ActivationStore) -> None:
+    stream = RowStream(whole, SITE, batch_size=64)
+    assert stream.n_rows == N_PROMPTS * 7
+    assert whole.strata(("train",), sections_of(whole, ["instruction", "template"]))[0].rows == stream.n_rows
+    assert whole.strata(("train",))[0].rows == N_PROMPTS * PER_PROMPT
+
+
+def test_a_kind_that_was_asked_for_may_have_no_rows(tmp_path: Path) -> None:
+    store = write_store(tmp_path, [("hate", "safe", "train", 5, 1)])  # the only token is the last
+    assert seen(store, ["instruction", "template"]) == set(range(5))
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (
+            ["template", "answer"],
+            "sampler.kinds: unknown 'answer'; one of prefix, special, instruction, template, resp",
+        ),
+        (
+            ["response"],
+            r"response rows, which .* does not hold; set sampler.kinds to some of \[instruction, template\]",
+        ),
+        (["prefix"], "asks for prefix rows"),
+        (["last"], "unknown 'last'"),
+    ],
+)
+def test_a_kind_that_is_not_there_is_one_line(mixed: ActivationStore, kinds: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message) as error:
+        RowStream(mixed, SITE, batch_size=64, kinds=kinds)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("memory_bytes", [1 << 30, 500])
+def test_rows_are_decoded_whatever_they_are_stored_as(tmp_path: Path, dtype: str, memory_bytes: int) -> None:
+    store = write_store(tmp_path, [("hate", "safe", "train", 20, 5)], dtype=dtype)
+    batch = next(RowStream(store, SITE, batch_size=100, memory_bytes=memory_bytes))
+    assert batch.dtype.is_floating_point
+    assert batch.element_size() == 4
+    assert set(batch[:, 1].tolist()) <= set(range(20))  # numbers of the prompts, which bfloat16 holds exactly
+
+
+def test_pieces_are_chunks_where_they_fit_and_several_are_mixed_where_more_fit() -> None:
+    lane = 8192 * 16  # bytes of a row of each lane of a pool
+    assert piece_shape(1, 8192, 1024 * lane) == (1024, 1)
+    assert piece_shape(1, 8192, 4200 * lane) == (1024, 4)
+    assert piece_shape(2, 8192, 1000 * lane) == (500, 1)
+    assert piece_shape(3, 8192, 0) == (1, 1)
+
+
+@pytest.mark.parametrize("memory_bytes", [1 << 30, 3000])
+def test_values_are_those_of_the_store(tmp_path: Path, memory_bytes: int) -> None:
+    store = write_store(tmp_path, [("hate", "safe", "train", 30, 5), ("hate", "safe", "train", 20, 9)])
+    stored = np.concatenate([store.read_rows(shard, SITE, 0, shard.n_rows) for shard in store.shards])
+    batch = next(RowStream(store, SITE, batch_size=900, memory_bytes=memory_bytes)).numpy()
+    assert np.array_equal(batch, stored[batch[:, 0].astype(int)])
