@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from refusal.activations.samplers import Sampler
-from refusal.activations.source import KINDS
+from refusal.activations.source import KINDS, MEMORY_BYTES
 from refusal.activations.store import ActivationStore
 from refusal.activations.stream import TRAINING_FOLDS, RowStream
 from refusal.models.sites import Site
@@ -34,6 +34,7 @@ class ActivationDataModule(pl.LightningDataModule):
         seed: What the order follows from.
         last_fraction: Share of rows from the last prompt position.
         kinds: Kinds of the other rows.
+        memory_bytes: The rows are held in memory up to this size, and read piece by piece beyond it.
     """
 
     def __init__(
@@ -48,10 +49,11 @@ class ActivationDataModule(pl.LightningDataModule):
         seed: int = 0,
         last_fraction: float = 0.25,
         kinds: Collection[str] = KINDS,
+        memory_bytes: int = MEMORY_BYTES,
     ) -> None:
         super().__init__()
         self._options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
-        self._options |= {"last_fraction": last_fraction, "kinds": kinds}
+        self._options |= {"last_fraction": last_fraction, "kinds": kinds, "memory_bytes": memory_bytes}
         self._store, self._site, self._sampler = store, site, sampler
         self._n_steps, self._n_heldout = n_steps, n_heldout
         self._state: Mapping[str, Any] | None = None
