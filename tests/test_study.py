@@ -102,6 +102,7 @@ def test_folders_are_those_of_the_design(make: Make) -> None:
     "override",
     [
         *("output_dir=elsewhere", "collect.token_budget=64", "model.device=cuda", "model.attn_implementation=eager"),
+        "shard=2/3",
         *("model.device_map=auto", "model.padding_side=right"),
         *("trainer=cpu", "trainer.devices=2", "trainer.enable_progress_bar=true", "logger=none", "callbacks=none"),
         *("train_saes=false", "plan=true", "force=true", "model.name=other", "sae.seed=0", "sae.k=8"),
