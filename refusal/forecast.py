@@ -22,6 +22,7 @@ TEMPLATE_TOKENS = 10
 EFFICIENCY = 0.3  # of a training or forward pass, against one large product of matrices
 PASSES = 40  # whole passes over the prompts that discovery takes, about
 STARTUP = 2.0  # seconds before anything here runs, and of the statistics of the prompts
+FIGURE_BYTES = 40_000_000  # that stay in memory after their figure
 
 
 def forecast(study: Study) -> str:
@@ -96,7 +97,7 @@ def _collection(study: Study) -> tuple[list[str], int]:
     before = STARTUP + time.perf_counter() - start
     options = study.options.collect
     cost = measure(chat, planned, disk, token_budget=options.token_budget, compression=options.compression)
-    memory = [f"{cost.peak_bytes / 1e9:.2f} GB" if cost.peak_bytes else "not measured on this system"]
+    memory = [f"{(cost.peak_bytes + FIGURE_BYTES) / 1e9:.2f} GB" if cost.peak_bytes else "not measured on this system"]
     memory += [f"{cost.device_bytes / 1e9:.2f} GB on the GPU"] if cost.device_bytes else []
     measured = f"measured on {cost.n_measured} of {cost.n_batches} batches"
     lines.append(f"memory         {', '.join(memory)}; {measured}")

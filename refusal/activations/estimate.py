@@ -180,15 +180,17 @@ def _write(
 def _waiting(chat: ChatModel, study: Study, token_budget: int) -> int:
     """Return the most bytes that wait to be written at a time.
 
-    While a wave's shards are written, one site after another, the next wave's first batches queue up; the calibration
-    fold is written whole before the others begin.
+    While a wave's shards fill, a batch comes on top of what is held; while they are written, one site after another, the
+    next wave's first batches queue up. The calibration fold is written whole before the others begin.
     """
     most = 0
     for some in _phases(study):
         sizes = [[_result_bytes(chat, study, batch) for batch in _batches(study, wave, token_budget)] for wave in some]
         for wave, here, coming in zip(some, sizes, [*sizes[1:], []], strict=True):
-            held = min(sum(here), MEMORY_BYTES) + _logits_bytes(chat, study, wave)
-            most = max(most, held + sum(coming[:QUEUE]) + max(_site_bytes(chat, study, shard) for shard in wave))
+            held, logits = min(sum(here), MEMORY_BYTES), _logits_bytes(chat, study, wave)
+            filling = min(sum(here), held + max(here, default=0))
+            writing = held + sum(coming[:QUEUE]) + max(_site_bytes(chat, study, shard) for shard in wave)
+            most = max(most, max(filling, writing) + logits)
     return most
 
 
