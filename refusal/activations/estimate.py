@@ -180,8 +180,8 @@ def _write(
 def _waiting(chat: ChatModel, study: Study, token_budget: int) -> int:
     """Return the most bytes that wait to be written at a time.
 
-    While a wave's shards fill, a batch comes on top of what is held; while they are written, one site after another, the
-    next wave's first batches queue up. The calibration fold is written whole before the others begin.
+    While a wave's shards fill, a batch comes on top of what is held; while they are written, one site after another,
+    the next wave's first batches queue up. The calibration fold is written whole before the others begin.
     """
     most = 0
     for some in _phases(study):
