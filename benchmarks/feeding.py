@@ -241,7 +241,7 @@ def train_once(folder: Path, name: str, n_turns: int, shape: Shape, cgroup: Path
     caches = [0.0]
 
     class Turns(pl.Callback):
-        def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
             done = batch_idx + 1 - WARM_UP
             if cgroup is not None:
                 caches.append(cache_mb(cgroup))

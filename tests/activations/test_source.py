@@ -9,10 +9,13 @@ import numpy as np
 import pytest
 
 from refusal import InputError
+from refusal.activations import source
+from refusal.activations.order import PoolOrder
 from refusal.activations.shard import SECTIONS
 from refusal.activations.source import piece_shape, sections_of
 from refusal.activations.store import ActivationStore
 from refusal.activations.stream import RowStream
+from refusal.models.sites import Site
 from tests.activations.conftest import SITE, write_store
 
 N_PROMPTS, PER_PROMPT = 12, 13  # a last position, and two of each other section
@@ -108,3 +111,24 @@ def test_values_are_those_of_the_store(tmp_path: Path, memory_bytes: int) -> Non
     stored = np.concatenate([store.read_rows(shard, SITE, 0, shard.n_rows) for shard in store.shards])
     batch = next(RowStream(store, SITE, batch_size=900, memory_bytes=memory_bytes)).numpy()
     assert np.array_equal(batch, stored[batch[:, 0].astype(int)])
+
+
+@pytest.mark.parametrize("window", [1, 2, 4])
+def test_each_piece_is_read_once_in_an_epoch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: int) -> None:
+    store = write_store(tmp_path, [("hate", "safe", "train", 100, 8), ("hate", "safe", "train", 60, 8)])
+    pools = source.make_pools(store, store.strata(("train",)), ("train",), SECTIONS)
+    orders = [PoolOrder(pool.n_rows, 5, (0,), window=window) for pool in pools]
+    rows = source.DiskRows(store, SITE, pools, orders)
+    read, reads = source._read, []
+
+    def count(out: np.ndarray, site: Site | str, pool: source.Pool, start: int) -> None:
+        if pool in pools:  # threads of other tests may still read
+            reads.append(len(out))
+        read(out, site, pool, start)
+
+    monkeypatch.setattr(source, "_read", count)
+    bases = np.cumsum([0, *(pool.n_rows for pool in pools)])
+    for base, pool, order in zip(bases, pools, orders, strict=False):
+        for ids in np.array_split(order.rows(0, pool.n_rows), 20):
+            assert np.array_equal(rows.rows(base + ids)[:, 2], np.full(len(ids), pool.is_last))
+    assert sorted(reads) == sorted(stop - start for order in orders for _, start, stop in order.pieces())
