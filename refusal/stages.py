@@ -210,7 +210,7 @@ def load_model(study: Study) -> ChatModel:
         name=study.name,
         revision=study.revision,
         dtype=model.dtype,
-        device=_device(study),
+        device=device_of(study),
         device_map=model.device_map,
         attn_implementation=model.attn_implementation,
         padding_side=model.padding_side,
@@ -234,7 +234,7 @@ def load_without_weights(study: Study) -> ChatModel:
     )
 
 
-def _device(study: Study) -> str:
+def device_of(study: Study) -> str:
     """Return where the model runs; the parts of a collection take the GPUs of a machine by turns."""
     model = study.options.model
     if study.portion is None or model.device != "auto" or model.device_map is not None:

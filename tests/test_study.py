@@ -12,7 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 
-from refusal import InputError
+from refusal import InputError, stages
 from refusal.config.options import from_config, register
 from refusal.config.schemas import Options
 from refusal.models.sites import Site
@@ -308,3 +308,25 @@ def test_the_recipe_has_its_sizes(make: Make) -> None:
     recipe = make("sae.hidden_dim=16384", "sae.k=9", "sae.aux_k=7", "sae.seed=4", "seed=3").recipe
     assert (recipe["hidden_dim"], recipe["k"], recipe["aux_k"], recipe["seed"]) == (16384, 9, 7, 4)
     assert make("sae.expansion_factor=8", "sae.k_percent=1").recipe["k"] == 10  # of 1,024
+
+
+# --- where the model runs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "overrides", "expected"),
+    [
+        (4, ("shard=3/16",), "cuda:2"),
+        (4, ("shard=6/16",), "cuda:1"),
+        (1, ("shard=6/16",), "cuda:0"),
+        (0, ("shard=6/16",), "auto"),
+        (4, (), "auto"),
+        (4, ("shard=3/16", "model.device=cpu"), "cpu"),
+        (4, ("shard=3/16", "model.device_map=auto"), "auto"),
+    ],
+)
+def test_the_parts_of_a_collection_take_the_gpus_by_turns(
+    make: Make, monkeypatch: pytest.MonkeyPatch, n_gpus: int, overrides: tuple[str, ...], expected: str
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: n_gpus)  # GPUs cannot be had here
+    assert stages.device_of(make(*SMALL, *overrides)) == expected
