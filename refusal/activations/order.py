@@ -34,7 +34,7 @@ class PoolOrder:
         self.last_turn = n_rows - (self.n_turns - 1) * LANES  # lanes that have a row in the last turn
         sizes = np.where(np.arange(LANES) < self.last_turn, self.n_turns, self.n_turns - 1)
         self.starts = np.concatenate([[0], np.cumsum(sizes)])[:LANES]
-        self.piece_rows, self.window = piece_rows, window
+        self.piece_rows, self.window = min(piece_rows, self.n_turns), window
         self._seed = tuple(seed)
         self._epochs = max(1, ROUND_DRAWS // n_rows)
         self._round = -1
