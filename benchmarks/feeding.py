@@ -46,6 +46,8 @@ CGROUPS = Path("/sys/fs/cgroup/memory")
 TARGET, FLAT_SHARE, FLAT_MB = 1.05, 0.10, 200
 WARM_UP, TURN = 5, 10  # steps that are not counted; steps of a turn
 
+TURN_ENDS = "a turn ends\n"
+
 Run = subprocess.Popen[str]
 
 
@@ -131,17 +133,17 @@ def race(store: ActivationStore, n_turns: int, shape: Shape) -> tuple[dict[str, 
         runs: dict[str, Run] = {}
         for name in ("disk", "memory"):
             runs[name] = start(store, name, n_turns, shape, cgroup if name == "disk" else None)
-            wait_for_stop(runs[name])  # after its warm-up
+            stop_after_turn(runs[name])  # its warm-up
         drop_pages(store.folder)
         turns: dict[str, list[float]] = {name: [] for name in runs}
         for turn in range(n_turns):
             for name in sorted(runs, reverse=bool(turn % 2)):
                 began = time.perf_counter()
-                runs[name].send_signal(signal.SIGCONT)
-                wait_for_stop(runs[name])
+                go_on(runs[name])
+                stop_after_turn(runs[name])
                 turns[name].append(time.perf_counter() - began)
         for run in runs.values():
-            run.send_signal(signal.SIGCONT)
+            go_on(run)
         return turns, {name: end(run) for name, run in runs.items()}
 
 
@@ -200,18 +202,27 @@ def limited(shape: Shape) -> Iterator[Path | None]:
 
 
 def start(store: ActivationStore, name: str, n_turns: int, shape: Shape, cgroup: Path | None) -> Run:
-    """Start a training, which stops itself after its warm-up and after each turn; without turns it runs through."""
+    """Start a training, which waits after its warm-up and after each turn; without turns it runs through."""
     command = [sys.executable, __file__, "--one", name, "--folder", str(store.folder), "--turns", str(n_turns)]
     command += ["--fast"] * (shape == FAST) + (["--cgroup", str(cgroup)] if cgroup else [])
     environment = {**os.environ, **ENVIRONMENT, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def wait_for_stop(run: Run) -> None:
-    """Wait until a process has stopped itself."""
-    _, status = os.waitpid(run.pid, os.WUNTRACED)
-    if not os.WIFSTOPPED(status):
-        raise SystemExit(f"a training ended with {os.waitstatus_to_exitcode(status)}")
+def stop_after_turn(run: Run) -> None:
+    """Wait for the end of a turn, and stop the whole process, with its thread that reads."""
+    assert run.stdout is not None
+    if run.stdout.readline() != TURN_ENDS:
+        raise SystemExit(f"a training ended with {run.wait()}")
+    run.send_signal(signal.SIGSTOP)
+
+
+def go_on(run: Run) -> None:
+    """Let a stopped process begin its next turn."""
+    assert run.stdin is not None
+    run.send_signal(signal.SIGCONT)
+    run.stdin.write("\n")
+    run.stdin.flush()
 
 
 def end(run: Run) -> dict[str, float]:
@@ -248,7 +259,8 @@ def train_once(folder: Path, name: str, n_turns: int, shape: Shape, cgroup: Path
             elif name == "disk" and n_turns:
                 drop_pages(folder)
             if n_turns and done >= 0 and done % TURN == 0:
-                os.kill(os.getpid(), signal.SIGSTOP)
+                print(TURN_ENDS, end="", flush=True)
+                sys.stdin.readline()
 
     held = shape.memory_bytes if name == "disk" else 1 << 50
     train.ActivationDataModule = partial(ActivationDataModule, memory_bytes=held)  # type: ignore[misc]
