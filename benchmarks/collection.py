@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
+from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -90,7 +91,8 @@ def main() -> int:
     results = summarise(rounds)
     print_table(results)
     shapes = {"n_prompts": len(prompts), "n_layers": chat.n_layers, "d_model": chat.d_model, "threads": THREADS}
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
+    versions = {name: metadata.version(name) for name in ("torch", "transformers", "h5py")}
+    versions["python"] = platform.python_version()
     content = {**shapes, **versions, "load": os.getloadavg()[0], "contestants": results, "rounds": rounds}
     options.json.write_text(json.dumps(content, indent=1) + "\n")
     return 0
@@ -204,6 +206,10 @@ def print_table(results: Sequence[dict[str, Any]]) -> None:
         ]
         print(f"{result['name']:<12}{''.join(numbers[:4])} {''.join(numbers[4:])}")
     print(f"target: residuals at most {TARGET} x generate")
+    of = {result["name"]: result for result in results}
+    if {"residuals", "earlier"} <= of.keys():
+        wall, cpu = (of["residuals"][name] / of["earlier"][name] for name in ("wall_best_s", "cpu_best_s"))
+        print(f"residuals against earlier: {wall:.2f} x its wall clock, {cpu:.2f} x its processor time, best of each")
 
 
 def _seconds(run: Callable[[], object]) -> tuple[float, float]:
