@@ -53,18 +53,18 @@ def analyze(study: Study) -> None:
 
 def collect(study: Study) -> None:
     """Collect the activations, or go on with what a killed run left."""
-    from refusal.activations.collect import collect_portion
+    from refusal.activations.collect import collect
     from refusal.models.selftest import check_model
 
     recipe = collection_recipe(study)
     chat, options = load_model(study), study.options.collect
     check_model(chat, [prompt.text for prompt in study.prompts])
-    collect_portion(
+    collect(
         chat,
         study.prompts,
         recipe,
         study.store,
-        study.portion,
+        portion=study.portion,
         token_budget=options.token_budget,
         compression=options.compression,
         card=_card(study),

@@ -31,7 +31,7 @@ from refusal.activations.plan import CALIBRATION, ShardPlan, check_disk
 from refusal.activations.portion import Portion
 from refusal.activations.recipe import Recipe
 from refusal.activations.shard import dataset, open_shard, read_sections
-from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore, is_complete
+from refusal.activations.store import MANIFEST, SCHEMA_VERSION, is_complete
 from refusal.activations.study import Study, make_study, max_tokens
 from refusal.artifacts import read_json, write_json
 from refusal.models.chat import ChatModel
@@ -49,52 +49,33 @@ def collect(
     recipe: Recipe,
     folder: Path,
     *,
+    portion: Portion | None = None,
     token_budget: int = 4096,
     compression: str | None = None,
     card: Mapping[str, Any],
-) -> ActivationStore:
+) -> bool:
     """Collect activations into a folder, or go on with what a killed run left there, or find it complete.
+
+    Several processes can share the work. All of them do the calibration fold together, and wait only for those that
+    have begun a piece of it. Whoever finds all shards there writes the manifest.
 
     Args:
         chat: The model.
         prompts: The prompts, with their folds.
         recipe: What decides the content, beside the model and the prompts.
         folder: The store; its name should have the fingerprint of everything that changes the content.
+        portion: Which part of the shards this process does; None does whatever nobody else does, and waits for the
+            rest.
         token_budget: Padded tokens of a batch; halved whenever memory runs out. Does not change the content.
         compression: Of activations on disk, ``lzf`` or ``gzip``; does not change the content.
         card: What made this, put into the manifest.
 
+    Returns:
+        Whether the store is complete; always, if there are no portions.
+
     Raises:
         InputError: The disk is too small or refuses, the model never or always refuses, no prompt could be run, or
             activations are not finite.
-    """
-    collect_portion(chat, prompts, recipe, folder, None, token_budget=token_budget, compression=compression, card=card)
-    return ActivationStore(folder)
-
-
-def collect_portion(
-    chat: ChatModel,
-    prompts: Sequence[Prompt],
-    recipe: Recipe,
-    folder: Path,
-    portion: Portion | None,
-    *,
-    token_budget: int,
-    compression: str | None,
-    card: Mapping[str, Any],
-) -> bool:
-    """Collect as one of several processes that share the work, each with a portion of the shards.
-
-    All of them work on the calibration fold, and wait only for those that have begun a part of it. Whoever finds all
-    shards there writes the manifest.
-
-    Args:
-        portion: Which part; None does whatever nobody else does, and waits for the rest.
-
-    The others, and what is raised, are those of ``collect``.
-
-    Returns:
-        Whether the store is complete.
     """
     folder = Path(folder)
     if is_complete(folder):
@@ -187,10 +168,12 @@ def _calibrate(filler: Filler, study: Study, folder: Path) -> list[int] | None:
 
 
 def _learn_tokens(paths: Sequence[Path], folder: Path) -> list[int]:
-    table = labels.read_columns(paths, ("prompts/first_token", "prompts/by_phrases", "prompts/response", "failed/why"))
+    columns = ("prompts/first_token", "prompts/by_phrases", "prompts/response", "prompts/variant")
+    table = labels.read_columns(paths, (*columns, "failed/why"))
+    failures, table = table["failed/why"], labels.originals(table)
     by_phrases = table["prompts/by_phrases"]
     with _kept_only_if_judged(folder):
-        labels.check_refusals(by_phrases, table["prompts/response"], table["failed/why"], "phrases")
+        labels.check_refusals(by_phrases, table["prompts/response"], failures, "phrases")
         return choose_refusal_tokens(table["prompts/first_token"].tolist(), by_phrases.tolist())
 
 

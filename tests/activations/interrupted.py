@@ -17,7 +17,7 @@ import torch
 
 from refusal.activations import collect as collect_module
 from refusal.activations import plan, space
-from refusal.activations.collect import collect_portion
+from refusal.activations.collect import collect
 from refusal.activations.portion import parse_portion
 from refusal.activations.recipe import Recipe
 from refusal.models.sites import parse_site
@@ -39,9 +39,9 @@ def main(folder: Path) -> None:
     chat, prompts = planted_study(folder / "model")
 
     def run(name: str, part: str | None) -> None:
-        options: dict[str, Any] = {"token_budget": 4096, "compression": None, "card": {"fingerprint": "f"}}
         portion = None if part is None else parse_portion(part)
-        collect_portion(chat, prompts, Recipe(SITES, response_tokens=4), folder / name, portion, **options)
+        recipe = Recipe(SITES, response_tokens=4)
+        collect(chat, prompts, recipe, folder / name, portion=portion, card={"fingerprint": "f"})
 
     run("whole", ALONE)
     killed(folder, run)

@@ -40,7 +40,8 @@ def store(planted: Planted, tmp_path_factory: pytest.TempPathFactory) -> Activat
 def run(planted: Planted, folder: Path, **changes: Any) -> ActivationStore:
     prompts, budget = changes.pop("prompts", planted[1]), changes.pop("token_budget", 4096)
     recipe = Recipe(**({"sites": tuple(SITES), "response_tokens": 4} | changes))
-    return collect(planted[0], prompts, recipe, folder, token_budget=budget, card=CARD)
+    assert collect(planted[0], prompts, recipe, folder, token_budget=budget, card=CARD)
+    return ActivationStore(folder)
 
 
 def test_labels_belong_to_their_prompts(planted: Planted, store: ActivationStore) -> None:
@@ -295,6 +296,21 @@ def test_the_score_alone_needs_no_response(planted: Planted, tmp_path: Path, sto
         run(planted, tmp_path / "other", response_tokens=0, refusal_tokens=tokens)
 
 
+def test_reworded_prompts_teach_no_tokens_and_count_in_no_rate(planted: Planted, tmp_path: Path) -> None:
+    # every harmful prompt comes again in words that the model complies with, marked as made from it
+    harmless = {prompt.fold: prompt.text for prompt in planted[1] if prompt.split == "safe"}
+    reworded = [
+        replace(prompt, id=f"{prompt.id}-r", text=harmless[prompt.fold], source=prompt.id, variant="paraphrase")
+        for prompt in planted[1]
+        if prompt.split == "toxic"
+    ]
+    store = run(planted, tmp_path / "store", prompts=[*planted[1], *reworded])
+    assert store.manifest["refusal_rate"] == {"hard": 0.0, "safe": 0.0, "toxic": 1.0}
+    table = store.prompts()
+    assert store.evidence().tolist() == (table["variant"] == "").tolist()
+    assert table["source"].tolist()[-len(reworded) :] == [prompt.source for prompt in reworded]
+
+
 def test_where_both_rules_are_asked_prompts_on_which_they_disagree_are_no_evidence(
     planted: Planted, tmp_path: Path, store: ActivationStore
 ) -> None:
@@ -310,7 +326,8 @@ def test_where_both_rules_are_asked_prompts_on_which_they_disagree_are_no_eviden
 
 def test_a_compressed_store_holds_the_same(planted: Planted, tmp_path: Path, store: ActivationStore) -> None:
     recipe = Recipe(tuple(SITES), response_tokens=4)
-    small = collect(*planted, recipe, tmp_path / "store", compression="gzip", card=CARD)
+    collect(*planted, recipe, tmp_path / "store", compression="gzip", card=CARD)
+    small = ActivationStore(tmp_path / "store")
     for site in SITES:
         np.testing.assert_allclose(small.last(site), store.last(site), rtol=1e-4, atol=1e-4)
     with open_shard(small.shards[0].path) as file:

@@ -18,6 +18,7 @@ from refusal.activations.estimate import MOST_BATCHES, _fitted, _spread, _waitin
 from refusal.activations.plan import CALIBRATION
 from refusal.activations.recipe import Recipe
 from refusal.activations.shard import dataset, open_shard
+from refusal.activations.store import ActivationStore
 from refusal.activations.study import Study, make_study
 from refusal.models.chat import ChatModel
 from refusal.models.sites import parse_site
@@ -44,7 +45,8 @@ def test_rows_and_bytes_are_those_of_the_store(planted: Planted, tmp_path: Path,
     chat, prompts = planted
     recipe = replace(RECIPE, **changes)  # pyright: ignore[reportArgumentType]
     study = make_study(chat, prompts, recipe)
-    store = collect(chat, prompts, recipe, tmp_path, card={})
+    assert collect(chat, prompts, recipe, tmp_path, card={})
+    store = ActivationStore(tmp_path)
     assert sum(shard.n_rows for shard in store.shards) == study.n_rows == study.most_rows
     assert len(store.shards) == len(study.shards)
     assert stored_bytes(tmp_path) == activation_bytes(study, chat)
@@ -54,7 +56,8 @@ def test_rows_of_responses_are_at_most_what_is_said(planted: Planted, tmp_path: 
     chat, prompts = planted
     recipe = replace(RECIPE, response_positions=4)
     study = make_study(chat, prompts, recipe)
-    store = collect(chat, prompts, recipe, tmp_path, card={})
+    assert collect(chat, prompts, recipe, tmp_path, card={})
+    store = ActivationStore(tmp_path)
     assert study.n_rows < sum(shard.n_rows for shard in store.shards) <= study.most_rows
     assert stored_bytes(tmp_path) <= activation_bytes(study, chat)
 
