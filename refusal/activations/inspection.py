@@ -265,7 +265,7 @@ def _compare(shard: ShardFigures, file: h5py.File, expected: Mapping[str, Any], 
     """Report where a shard is not what manifest or plan say."""
     said = {"n_prompts": shard.n_prompts, "n_rows": shard.n_rows, "sections": dict(shard.sections)}
     said |= {"category": shard.category, "split": shard.split, "fold": shard.fold, "bytes": shard.n_bytes}
-    said["dtype"] = shard.dtype
+    said |= {"dtype": shard.dtype} if shard.dtype else {}
     for key, value in said.items():
         if key in expected and value != expected[key] and (shard.n_prompts or key in ("n_prompts", "n_rows")):
             report("", f"{key} is {value}, and the manifest says {expected[key]}")
