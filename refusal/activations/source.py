@@ -89,9 +89,14 @@ def make_pools(
     return pools
 
 
-def piece_shape(n_pools: int, row_bytes: int, memory_bytes: int) -> tuple[int, int]:
-    """Return the greatest rows of a piece, up to a chunk's, and how many pieces a lane mixes, so that all fit."""
-    lane_rows = memory_bytes // (n_pools * LANES * row_bytes)
+def piece_shape(pools: Sequence[Pool], row_bytes: int, memory_bytes: int) -> tuple[int, int]:
+    """Return the most rows of a piece, up to a chunk's, and how many pieces a lane mixes, so that what is held fits."""
+    room = memory_bytes // (LANES * row_bytes)  # rows, of one lane of every pool
+    lane_rows = 0
+    needs = sorted(-(-pool.n_rows // LANES) for pool in pools)
+    for i, needed in enumerate(needs):  # small pools leave to the others what they do not need
+        lane_rows = min(needed, room // (len(needs) - i))
+        room -= lane_rows
     piece_rows = int(np.clip(lane_rows, 1, CHUNK_ROWS))
     return piece_rows, max(1, lane_rows // piece_rows)
 

@@ -88,7 +88,7 @@ class RowStream(IterableDataset[Tensor]):
         pools = [pool for pool, weight in zip(pools, weights, strict=True) if weight > 0]
         self.n_rows = sum(pool.n_rows for pool in pools)
         self.batch_size = batch_size
-        size, window = piece_shape(len(pools), row_bytes(store), memory_bytes)
+        size, window = piece_shape(pools, row_bytes(store), memory_bytes)
         orders = [PoolOrder(pool.n_rows, size, (seed, i), window=window) for i, pool in enumerate(pools)]
         self._draws = Draws(orders, weights[weights > 0], batch_size, seed)
         self._source = open_source(store, site, pools, orders, memory_bytes)

@@ -11,8 +11,8 @@ import pytest
 from refusal import InputError
 from refusal.activations import source
 from refusal.activations.order import PoolOrder
-from refusal.activations.shard import SECTIONS
-from refusal.activations.source import piece_shape, sections_of
+from refusal.activations.shard import SECTIONS, Shard
+from refusal.activations.source import sections_of
 from refusal.activations.store import ActivationStore
 from refusal.activations.stream import RowStream
 from refusal.models.sites import Site
@@ -97,12 +97,20 @@ def test_rows_are_decoded_whatever_they_are_stored_as(tmp_path: Path, dtype: str
     assert set(batch[:, 1].tolist()) <= set(range(20))  # numbers of the prompts, which bfloat16 holds exactly
 
 
+def pools_of(*sizes: int) -> list[source.Pool]:
+    shard = Shard(Path("shard.h5"), "hate", "safe", "train", 1, max(sizes), (("last", max(sizes)),))
+    return [source.Pool(0, True, ((shard, 0, size),)) for size in sizes]
+
+
 def test_pieces_are_chunks_where_they_fit_and_several_are_mixed_where_more_fit() -> None:
     lane = 8192 * 16  # bytes of a row of each lane of a pool
-    assert piece_shape(1, 8192, 1024 * lane) == (1024, 1)
-    assert piece_shape(1, 8192, 4200 * lane) == (1024, 4)
-    assert piece_shape(2, 8192, 1000 * lane) == (500, 1)
-    assert piece_shape(3, 8192, 0) == (1, 1)
+    large = 1_000_000
+    assert source.piece_shape(pools_of(large), 8192, 1024 * lane) == (1024, 1)
+    assert source.piece_shape(pools_of(large), 8192, 4200 * lane) == (1024, 4)
+    assert source.piece_shape(pools_of(large, large), 8192, 1000 * lane) == (500, 1)
+    assert source.piece_shape(pools_of(large, large, large), 8192, 0) == (1, 1)
+    # 160 rows are 10 of a lane, so that two pools share the other 1,990
+    assert source.piece_shape(pools_of(large, 160, large), 8192, 2000 * lane) == (995, 1)
 
 
 @pytest.mark.parametrize("memory_bytes", [1 << 30, 3000])
