@@ -20,8 +20,9 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+import h5py
 import torch
 
 from refusal.activations.shard import dataset, open_shard
@@ -68,7 +69,7 @@ def measured(folder: Path, seconds: float, peak: int) -> dict[str, float]:
         size += path.stat().st_size
         with open_shard(path) as file:
             names = [
-                *(f"activations/{site}" for site in file["activations"]),
+                *(f"activations/{site}" for site in cast(h5py.Group, file["activations"])),
                 *(["writes"] if "writes" in file else []),
             ]
             rows += len(dataset(file, "rows/prompt"))

@@ -158,7 +158,7 @@ class _Arrivals:
 
     def add(self, arrays: Sequence[np.ndarray]) -> None:
         """Take in rows; those over the limit go to an unnamed file."""
-        self._held += arrays
+        self._held += [values.copy() for values in arrays]  # a view would keep the rows of the whole batch
         self._bytes += sum(values.nbytes for values in arrays)
         if self._bytes > self._limit:
             if self._file is None:

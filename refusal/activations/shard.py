@@ -144,7 +144,8 @@ def write_shard(
     try:
         with writing(temporary) as file:
             _write_tables(file, prompts, rows, failed)
-            file["rows"].attrs.update({"sections": list(sections), "section_rows": list(sections.values())})
+            names = np.array(list(sections), dtype="S")  # of one length: HDF5 can hang on a damaged text of any length
+            file["rows"].attrs.update({"sections": names, "section_rows": list(sections.values())})
             file["rows/kind"].attrs["names"] = list(kinds)
             for site, values in activations:
                 _write_values(file, f"activations/{site}", values, dtype, CHUNK_ROWS, compression)
@@ -191,7 +192,7 @@ def read_sections(file: h5py.File) -> dict[str, int]:
     """Return the number of rows of each section, in the order of the rows."""
     attributes = file["rows"].attrs
     sizes = (int(size) for size in np.asarray(attributes["section_rows"]))
-    return dict(zip(map(str, np.asarray(attributes["sections"])), sizes, strict=True))
+    return dict(zip(np.asarray(attributes["sections"]).astype(str).tolist(), sizes, strict=True))
 
 
 def checksum(values: np.ndarray | Sequence[str]) -> np.bytes_:
