@@ -66,7 +66,7 @@ def collect(
         folder: The store; its name should have the fingerprint of everything that changes the content.
         portion: Which part of the shards this process does; None does whatever nobody else does, and waits for the
             rest.
-        token_budget: Padded tokens of a batch; halved whenever memory runs out. Does not change the content.
+        token_budget: Padded tokens of a batch; halved whenever memory runs out. Changes the content by rounding only.
         compression: Of activations on disk, ``lzf`` or ``gzip``; does not change the content.
         card: What made this, put into the manifest.
 
