@@ -79,7 +79,9 @@ def make_parts(mean_length: int, n_shards: dict[str, int]) -> list[Part]:
     parts = []
     for split, count in n_shards.items():
         for _ in range(count):
-            lengths = 2 + rng.lognormal(np.log(mean_length) - 0.6**2 / 2, 0.6, size=SHARD_ROWS // mean_length).astype(np.int64)
+            lengths = 2 + rng.lognormal(np.log(mean_length) - 0.6**2 / 2, 0.6, size=SHARD_ROWS // mean_length).astype(
+                np.int64
+            )
             parts.append(Part("hate", split, "train", lengths))
     return parts
 

@@ -11,7 +11,7 @@ import numpy as np
 from refusal.activations.shard import ROW_COLUMNS, write_shard
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore
 from refusal.artifacts import write_json
-from refusal.models.chat import TOKEN_KINDS
+from refusal.models.tokens import TOKEN_KINDS
 
 SITE = "residuals_0"
 
@@ -60,7 +60,8 @@ def write_store(folder: Path, parts: Sequence[Part], *, d_model: int, dtype: str
         n_before += n_prompts
     manifest = {"schema_version": SCHEMA_VERSION, "sites": [SITE], "dtype": dtype, "d_model": d_model, "n_layers": 1}
     manifest |= {"writes": False, "refusal_tokens": None, "max_prompt_tokens": None, "labels": "none"}
-    write_json(folder / MANIFEST, {**manifest, "positions": ["last", "instruction", "template"], "shards": shards})
+    manifest |= {"positions": ["last", "instruction", "template"], "response_positions": 0, "shards": shards}
+    write_json(folder / MANIFEST, manifest)
     return ActivationStore(folder)
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from refusal import InputError
+from refusal.activations.kinds import check_kinds, kept_kinds
 from refusal.activations.portion import Portion, parse_portion
 from refusal.artifacts import CARD, clean_name, fingerprint, read_json
 from refusal.config.schemas import HubModel, LocalModel, Options, PlantedData, PlantedModel
@@ -244,8 +245,13 @@ class Study:
 
     @cached_property
     def training(self) -> dict[str, Any]:
-        """What, besides the activations, an autoencoder follows from: recipe, sampler, precision."""
-        sampler = self.options.sampler
+        """What, besides the activations, an autoencoder follows from: recipe, sampler, precision.
+
+        Raises:
+            InputError: The sampler asks for kinds of rows that the collection leaves out.
+        """
+        sampler, collect = self.options.sampler, self.options.collect
+        check_kinds(sampler.kinds, kept_kinds(collect.positions, collect.response_positions))
         return {
             "recipe": self.recipe,
             "sampler": {**asdict(sampler), "kinds": sorted(set(sampler.kinds))},

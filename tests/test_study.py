@@ -330,3 +330,10 @@ def test_the_parts_of_a_collection_take_the_gpus_by_turns(
 ) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: n_gpus)  # GPUs cannot be had here
     assert stages.device_of(make(*SMALL, *overrides)) == expected
+
+
+def test_kinds_of_rows_that_the_collection_leaves_out_are_found_before_it(make: Make) -> None:
+    study = make("collect.positions=[last]", "sampler.kinds=[template]")
+    with pytest.raises(InputError, match=r"sampler\.kinds asks for template rows.*collect\.positions"):
+        _ = study.training
+    assert make("collect.positions=[last]", "sampler.kinds=[]").training

@@ -27,7 +27,8 @@ from refusal.activations.forward import BatchResult, run_batch
 from refusal.activations.parts import BatchParts
 from refusal.activations.plan import CALIBRATION, ShardPlan, batches, waves
 from refusal.activations.study import Study
-from refusal.models.chat import TOKEN_KINDS, ChatModel
+from refusal.models.chat import ChatModel
+from refusal.models.tokens import TOKEN_KINDS
 
 PLACES = (1, 0.5, 0.25, 0.75, 0.1)  # of measured batches, where all stand in the order of their padded tokens
 MOST_BATCHES, MOST_SHARE = 6, 0.25  # that are measured, of all; but two in any case

@@ -25,7 +25,8 @@ from refusal.activations.parts import BatchParts
 from refusal.activations.plan import ShardPlan, batches, waves
 from refusal.activations.portion import Portion
 from refusal.activations.study import Study
-from refusal.models.chat import TOKEN_KINDS, ChatModel
+from refusal.models.chat import ChatModel
+from refusal.models.tokens import TOKEN_KINDS
 from refusal.progress import track
 
 Claim = tuple[Sequence[ShardPlan], FileLock]  # a wave that this process, and no other, works on

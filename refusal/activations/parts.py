@@ -12,9 +12,9 @@ from refusal.activations.forward import BatchResult
 from refusal.activations.labels import judged
 from refusal.activations.shard import SECTIONS
 from refusal.activations.study import Study, last_instruction
-from refusal.models.chat import RESPONSE, TOKEN_KINDS
 from refusal.models.refusal_score import refusal_score, refused
 from refusal.models.sites import Site
+from refusal.models.tokens import RESPONSE, TOKEN_KINDS
 
 _SECTION_OF_KIND = np.array([SECTIONS.index(kind) for kind in TOKEN_KINDS])
 _LAST, _LAST_INSTRUCTION = SECTIONS.index("last"), SECTIONS.index("last_instruction")

@@ -11,13 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
-from refusal import InputError
 from refusal.activations.encoding import DTYPES, decode
+from refusal.activations.kinds import check_kinds, kept_kinds
 from refusal.activations.order import LANES, PoolOrder
 from refusal.activations.samplers import Stratum
 from refusal.activations.shard import CHUNK_ROWS, SECTIONS, Shard, dataset, open_shard
 from refusal.activations.store import ActivationStore
-from refusal.models.chat import TOKEN_KINDS
 from refusal.models.sites import Site
 
 LAST = "last"
@@ -54,20 +53,7 @@ def sections_of(store: ActivationStore, kinds: Collection[str]) -> list[str]:
     Raises:
         InputError: There is no such kind, or the collection left it out.
     """
-    held = {name for shard in store.shards for name, _ in shard.sections}.union(store.manifest["positions"])
-    if "prompt" in held:
-        held.update(set(TOKEN_KINDS) - {"response"})
-    if "last_instruction" in held:
-        held.add("instruction")
-    for kind in kinds:
-        if kind not in TOKEN_KINDS:
-            raise InputError(f"sampler.kinds: unknown '{kind}'; one of {', '.join(TOKEN_KINDS)}")
-        if kind not in held:
-            there = [kind for kind in TOKEN_KINDS if kind in held]
-            raise InputError(
-                f"sampler.kinds asks for {kind} rows, which {store.folder} does not hold; set sampler.kinds to some of "
-                f"[{', '.join(there)}], or collect more with collect.positions or collect.response_positions"
-            )
+    check_kinds(kinds, kept_kinds(store.manifest["positions"], store.manifest["response_positions"]))
     wanted = {LAST, *kinds, *(["last_instruction"] if "instruction" in kinds else [])}
     return [name for name in SECTIONS if name in wanted]
 

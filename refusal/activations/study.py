@@ -11,7 +11,8 @@ from refusal import InputError
 from refusal.activations.encoding import DTYPES
 from refusal.activations.plan import CALIBRATION, ShardPlan, bytes_needed, plan_shards, sample_rows
 from refusal.activations.recipe import Recipe
-from refusal.models.chat import INSTRUCTION, TEMPLATE, ChatModel, Encoded
+from refusal.models.chat import ChatModel, Encoded
+from refusal.models.tokens import INSTRUCTION, TEMPLATE
 from refusal.progress import warn
 from refusal.prompts.prompt import Prompt
 

@@ -21,9 +21,7 @@ from torch import Tensor
 
 from refusal import InputError
 from refusal.models.files import hub_in_one_line
-
-TOKEN_KINDS = ("prefix", "special", "instruction", "template", "response")
-PREFIX, SPECIAL, INSTRUCTION, TEMPLATE, RESPONSE = range(5)
+from refusal.models.tokens import INSTRUCTION, PREFIX, SPECIAL, TEMPLATE
 
 _SENTINEL = "\ue000"  # a private-use character that no template writes
 # Some templates name the day's date, and a prompt would be another one tomorrow. This is what Llama 3's fall back to.

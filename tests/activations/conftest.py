@@ -13,9 +13,10 @@ import torch
 from refusal.activations.shard import write_shard
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore
 from refusal.artifacts import write_json
-from refusal.models.chat import TOKEN_KINDS, ChatModel, load_chat_model
+from refusal.models.chat import ChatModel, load_chat_model
 from refusal.models.planted import write_planted
 from refusal.models.planted_plan import Plan
+from refusal.models.tokens import TOKEN_KINDS
 from refusal.prompts.planted import make_vocabulary, planted_prompts
 from refusal.prompts.prompt import FOLDS, Prompt
 
@@ -113,7 +114,8 @@ def write_store(
             "refusal_tokens": [1],
             "max_prompt_tokens": None,
             "labels": "phrases",
-            "positions": ["last", "instruction", "template"],
+            "positions": ["last", "prompt"] if "prefix" in kinds else ["last", "instruction", "template"],
+            "response_positions": int("response" in kinds),
             "shards": shards,
         },
     )

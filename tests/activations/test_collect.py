@@ -15,10 +15,11 @@ from refusal.activations.collect import collect
 from refusal.activations.recipe import Recipe
 from refusal.activations.shard import SECTIONS, Shard, column, dataset, open_shard
 from refusal.activations.store import ActivationStore
-from refusal.models.chat import INSTRUCTION, TEMPLATE, TOKEN_KINDS, ChatModel
+from refusal.models.chat import ChatModel
 from refusal.models.hooks import reading
 from refusal.models.refusal_score import refusal_score
 from refusal.models.sites import Site
+from refusal.models.tokens import INSTRUCTION, TEMPLATE, TOKEN_KINDS
 from refusal.prompts.prompt import Prompt
 from tests.activations.conftest import tiny_chat
 

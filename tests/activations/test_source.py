@@ -75,7 +75,7 @@ def test_a_kind_that_was_asked_for_may_have_no_rows(tmp_path: Path) -> None:
         ),
         (
             ["response"],
-            r"response rows, which .* does not hold; set sampler.kinds to some of \[instruction, template\]",
+            r"response rows, which the activations do not hold; set sampler.kinds to some of \[instruction, template\]",
         ),
         (["prefix"], "asks for prefix rows"),
         (["last"], "unknown 'last'"),

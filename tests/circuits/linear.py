@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from refusal.circuits.experiment import Experiment
-from refusal.models.chat import INSTRUCTION, TEMPLATE, ChatModel, Encoded
+from refusal.models.chat import ChatModel, Encoded
 from refusal.models.sites import parse_site
+from refusal.models.tokens import INSTRUCTION, TEMPLATE
 
 
 class HandSae(nn.Module):

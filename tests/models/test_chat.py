@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from refusal import InputError
-from refusal.models.chat import INSTRUCTION, PREFIX, TEMPLATE, ChatModel, load_chat_model
+from refusal.models.chat import ChatModel, load_chat_model
 from refusal.models.planted import write_planted
 from refusal.models.planted_plan import Plan
+from refusal.models.tokens import INSTRUCTION, PREFIX, TEMPLATE
 from refusal.prompts.planted import make_vocabulary
 from refusal.prompts.prompt import Prompt
 

@@ -13,7 +13,8 @@ from tokenizers.models import BPE
 from transformers import AddedToken, PreTrainedTokenizerFast
 
 from refusal import InputError
-from refusal.models.chat import INSTRUCTION, PREFIX, SPECIAL, TEMPLATE, ChatModel
+from refusal.models.chat import ChatModel
+from refusal.models.tokens import INSTRUCTION, PREFIX, SPECIAL, TEMPLATE
 
 PLAIN = "<s>u:{{ messages[-1]['content'] }}.\n<end>a:"
 LETTERS = "abu: ."

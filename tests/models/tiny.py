@@ -9,7 +9,8 @@ import numpy as np
 import torch
 import transformers
 
-from refusal.models.chat import INSTRUCTION, ChatModel, Encoded
+from refusal.models.chat import ChatModel, Encoded
+from refusal.models.tokens import INSTRUCTION
 
 torch.set_num_threads(1)  # matrices this small gain nothing from a second, and other tests need it
 

@@ -11,7 +11,7 @@ import torch
 from refusal.activations.shard import ROW_COLUMNS, write_shard
 from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore
 from refusal.artifacts import write_json
-from refusal.models.chat import TOKEN_KINDS
+from refusal.models.tokens import TOKEN_KINDS
 from refusal.prompts.prompt import FOLDS
 from refusal.sae.base import Recipe
 
@@ -78,7 +78,12 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
         counts = {"n_prompts": PROMPTS, "n_rows": len(values), "sections": sections}
         shards.append({"file": file, "category": category, "split": split, "fold": fold, **counts})
     manifest = {"schema_version": SCHEMA_VERSION, "sites": [SITE], "shards": shards, "refusal_tokens": [7]}
-    manifest |= {"dtype": "float32", "positions": ["last", "prompt"], "max_prompt_tokens": None}
+    manifest |= {
+        "dtype": "float32",
+        "positions": ["last", "prompt"],
+        "response_positions": 0,
+        "max_prompt_tokens": None,
+    }
     write_json(folder / MANIFEST, {**manifest, "d_model": D_MODEL, "n_layers": 2, "writes": False})
     return ActivationStore(folder)
 
