@@ -56,7 +56,8 @@ def test_a_disk_that_fills_up_leaves_what_the_next_run_goes_on_with(tmp_path: Pa
     assert ran.returncode == 0, ran.stdout + ran.stderr
     failed, resumed = (Done(*said) for said in json.loads((out / "done.json").read_text()))
     assert failed.status == 1
-    (line,) = failed.err.splitlines()
+    line = failed.err.removesuffix("\n")
+    assert "\n" not in line, failed.err
     assert line.startswith("error: cannot write in outputs/planted/activations/")
     assert line.endswith(": No space left on device")
     names = {path.name for path in (out / "full").iterdir()}
