@@ -89,6 +89,8 @@ def main() -> int:
     if options.one:
         print(json.dumps(train_once(options.folder, options.one, options.turns, shape, options.cgroup)))
         return 0
+    if options.folder is not None:
+        options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(dir=options.folder))
     try:
         result = measure(folder, shape, options.turns)
