@@ -52,9 +52,11 @@ def peer(cosines: np.ndarray, category: np.ndarray, rng: np.random.Generator) ->
 
 
 def main() -> None:
-    """Run the rounds, print the best of each contestant, write JSON if asked."""
+    """Run the rounds, print the best of each contestant, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="also write the result here")
+    parser.add_argument(
+        "--json", type=Path, default=Path("permutations.json"), help="where to write (permutations.json)"
+    )
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     shape = (N_CATEGORIES * N_EACH, N_FEATURES)
@@ -84,8 +86,7 @@ def main() -> None:
     for name, seconds in best.items():
         print(f"{name:36s} {seconds['wall_seconds']:7.2f} s wall {seconds['cpu_seconds']:7.2f} s CPU")
     print(f"scipy for all pairs, scaled up: {scaled:.0f} s CPU, {result['ratio']:.0f} times distinguishable's")
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -106,10 +106,10 @@ def study(name: str, rounds: int, *overrides: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run the studies, print their tables, write JSON if asked."""
+    """Run the studies, print their tables, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--json", type=Path, help="also write the result here")
+    parser.add_argument("--json", type=Path, default=Path("plan.json"), help="where to write (plan.json)")
     parser.add_argument("--model", type=Path, help="also plan this model, on the small part of OR-Bench")
     parser.add_argument("--max-per-category", type=int, nargs="+", default=[10, 30])
     arguments = parser.parse_args()
@@ -120,8 +120,7 @@ def main() -> None:
         result[name] = study(name, arguments.rounds, *overrides, f"data.max_per_category={n}")
     result["versions"] = {"python": platform.python_version(), "torch": torch.__version__}
     result["cores"], result["load"] = os.cpu_count(), os.getloadavg()
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+    arguments.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
