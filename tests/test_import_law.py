@@ -23,7 +23,13 @@ FLOW = (
     "forecast",
     "pipeline",
 )
-FREE = ("refusal", "refusal.artifacts", "refusal.progress", "refusal.config.schemas")  # anyone may import from these
+FREE = (
+    "refusal",
+    "refusal.artifacts",
+    "refusal.arguments",
+    "refusal.progress",
+    "refusal.config.schemas",
+)  # anyone may import from these
 EDGE = ("refusal.config", "refusal.callbacks", "collect", "train", "discover")  # import what they need, and Hydra
 FILES = sorted([*(ROOT / "refusal").rglob("*.py"), *ROOT.glob("*.py")])
 

@@ -6,18 +6,16 @@ shard. The exit status is 1 where anything is not as it was written, with a line
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.console import Console
 from rich.table import Table
 
-from refusal import InputError
 from refusal.activations.inspection import Inspection, Norms, find_stores, inspect_store
 from refusal.activations.shard import SECTIONS
+from refusal.arguments import Parser, command
 from refusal.models.sites import parse_site
 from refusal.prompts.prompt import SPLITS
 
@@ -132,21 +130,8 @@ def _plain(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
-        raise InputError(f"{message}; see --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m refusal.activations.inspect",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    parser = Parser("refusal.activations.inspect", DESCRIPTION, EXAMPLES)
     parser.add_argument("path", type=Path, help="a store, a model's outputs folder, or one shard")
     parser.add_argument(
         "--fast", action="store_true", help="check the structure only: no activations are read, no checksums compared"
@@ -154,17 +139,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> int:
     """Run the command; return its exit status."""
     console = Console(markup=False, highlight=False, emoji=False)
     if not console.is_terminal:
         console.width = FILE_WIDTH
-    try:
-        options = _parser().parse_args(arguments)
-        inspections = [inspect_store(path, values=not options.fast) for path in find_stores(options.path)]
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = _parser().parse_args(arguments)
+    inspections = [inspect_store(path, values=not options.fast) for path in find_stores(options.path)]
     for inspection in inspections:
         show(inspection, console)
     problems = [problem for inspection in inspections for problem in inspection.problems]

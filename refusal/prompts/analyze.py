@@ -9,9 +9,10 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from refusal import InputError
+from refusal.arguments import Parser, command
 from refusal.artifacts import write_atomic, write_json
 from refusal.progress import say, warn
 from refusal.prompts.figure import png, split_figure
@@ -57,21 +58,8 @@ def analyze(prompts: Sequence[Prompt], folder: Path) -> dict[str, Any]:
     return statistics
 
 
-class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, like all others."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage."""
-        raise InputError(f"{message}; see --help")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="python -m refusal.prompts.analyze",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def _parser() -> Parser:
+    parser = Parser("refusal.prompts.analyze", DESCRIPTION, EXAMPLES)
     data = parser.add_mutually_exclusive_group()
     data.add_argument(
         "--data-dir",
@@ -109,14 +97,11 @@ def _read(options: argparse.Namespace) -> list[Prompt]:
     return read_orbench(options.data_dir)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> int:
     """Run the command; return its exit status."""
-    try:
-        options = _parser().parse_args(arguments)
-        analyze(_read(options), options.output)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    options = _parser().parse_args(arguments)
+    analyze(_read(options), options.output)
     return 0
 
 

@@ -6,13 +6,12 @@ Written beside ``verdict.json``: ``report.html`` (one file, works offline), ``re
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from refusal import InputError
+from refusal.arguments import Parser, command
 from refusal.artifacts import write_atomic
 from refusal.progress import say
 from refusal.report.audit import audit_sections
@@ -77,21 +76,13 @@ def _command(study: Study) -> str:
     return f"python discover.py model.name={shlex.quote(str(study.verdict['model']))} seed={study.verdict['seed']}"
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m refusal.report.build", description="Build the report of a finished study from its files."
-    )
+    parser = Parser("refusal.report.build", "Build the report of a finished study from its files.")
     parser.add_argument("folder", type=Path, help="a model's folder, such as outputs/planted, or one study of it")
-    folder = parser.parse_args(arguments).folder
-    try:
-        found = find(folder)
-        path = build(
-            found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes, store=found.store
-        )
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    found = find(parser.parse_args(arguments).folder)
+    path = build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes, store=found.store)
     say("report", "built", path)
     return 0
 

@@ -9,7 +9,6 @@ Each FOLDER is a model's folder, such as ``outputs/planted``. A column says the 
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from refusal import InputError
+from refusal.arguments import Parser, command
 from refusal.artifacts import read_json
 from refusal.progress import say
 from refusal.report.blocks import interval, number
@@ -135,19 +135,14 @@ def _key(figure: Figure, axes: Axes) -> None:
     bar.outline.set_visible(False)  # type: ignore[operator]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> int:
     """Run the command line; return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m refusal.report.gallery", description="Put finished studies side by side in one picture."
-    )
+    parser = Parser("refusal.report.gallery", "Put finished studies side by side in one picture.")
     parser.add_argument("folders", nargs="+", type=Path, help="models' folders, such as outputs/planted")
     parser.add_argument("--output", type=Path, required=True, help="the PNG file to write")
     options = parser.parse_args(arguments)
-    try:
-        path = save_png(gallery_figure([read_exhibit(folder) for folder in options.folders]), options.output)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    path = save_png(gallery_figure([read_exhibit(folder) for folder in options.folders]), options.output)
     say("gallery", "built", path)
     return 0
 

@@ -8,13 +8,13 @@ Examples:
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from refusal import InputError
+from refusal.arguments import Parser, command
 from refusal.artifacts import read_json
 
 KEYS = ("model", "site", "hidden_dim", "k", "train", "heldout")
@@ -62,26 +62,18 @@ def read_history(path: Path) -> dict[str, Any]:
     return history
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command
+def main(arguments: Sequence[str] | None) -> int:
     """Run the command; return its exit status."""
     about, examples = (__doc__ or "").split("Examples:")
-    parser = argparse.ArgumentParser(
-        prog="python -m refusal.sae.plot",
-        description=about.strip().replace("``", ""),
-        epilog=f"examples:{examples}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("refusal.sae.plot", about.strip().replace("``", ""), f"examples:{examples}")
     parser.add_argument("--output-dir", type=Path, default=Path("outputs"), help="where results are (outputs)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--model", help="only this model: a folder's name under the output directory")
     which.add_argument("--history", type=Path, help="only this training: its history.json")
     options = parser.parse_args(arguments)
-    try:
-        for path in _run(options.output_dir, options.model, options.history):
-            print(path)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for path in _run(options.output_dir, options.model, options.history):
+        print(path)
     return 0
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.activations.same_store import differences
 from tests.commands import ROOT
-from tests.pipeline.whole import ENVIRONMENT, PLANTED, Done, finish, start, succeed
+from tests.pipeline.whole import ENVIRONMENT, PLANTED, Done, finish, start, store, succeed
 
 ARGUMENTS = (*PLANTED, "logger=none", "layers=mlp_2")
 UNSHARE = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--mount")
@@ -26,11 +26,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     succeed(folder, "collect", *ARGUMENTS)
     return store(folder)
-
-
-def store(folder: Path) -> Path:
-    (found,) = (folder / "outputs" / "planted" / "activations").iterdir()
-    return found
 
 
 def in_namespace(disk: Path, *command: str) -> subprocess.CompletedProcess[str]:

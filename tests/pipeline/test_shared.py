@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.activations.same_store import differences
-from tests.pipeline.whole import PLANTED, command, finish, start, succeed
+from tests.pipeline.whole import PLANTED, command, finish, start, store, succeed
 
 # 1,320 prompts beside the calibration fold, in three waves of 512 and more: every part of three has its own
 ARGUMENTS = (*PLANTED, *(f"data.n_{split}=220" for split in ("safe", "hard", "toxic")), "logger=none", "layers=mlp_2")
@@ -18,11 +18,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole")
     succeed(folder, "collect", *ARGUMENTS)
     return store(folder)
-
-
-def store(folder: Path) -> Path:
-    (found,) = (folder / "outputs" / "planted" / "activations").iterdir()
-    return found
 
 
 def test_plain_commands_share_a_folder(tmp_path: Path, whole: Path) -> None:

@@ -89,6 +89,12 @@ def succeed(folder: Path, script: str, *arguments: str) -> Done:
     return done
 
 
+def store(folder: Path) -> Path:
+    """Return the only store of the planted model."""
+    (found,) = (folder / "outputs" / "planted" / "activations").iterdir()
+    return found
+
+
 def verdict(folder: Path, model: str = "planted") -> dict[str, Any]:
     """Return what ``verdict.json`` of the latest report says."""
     return json.loads((folder / "outputs" / model / "report" / "verdict.json").read_text())
