@@ -83,8 +83,8 @@ def piece_shape(pools: Sequence[Pool], row_bytes: int, memory_bytes: int) -> tup
     for i, needed in enumerate(needs):  # small pools leave to the others what they do not need
         lane_rows = min(needed, room // (len(needs) - i))
         room -= lane_rows
-    piece_rows = int(np.clip(lane_rows, 1, CHUNK_ROWS))
-    return piece_rows, max(1, lane_rows // piece_rows)
+    window = max(1, -(-lane_rows // CHUNK_ROWS))
+    return max(1, lane_rows // window), window  # even pieces, so that none of the room is left over
 
 
 def row_bytes(store: ActivationStore) -> int:

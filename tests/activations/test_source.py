@@ -102,11 +102,12 @@ def pools_of(*sizes: int) -> list[source.Pool]:
     return [source.Pool(0, True, ((shard, 0, size),)) for size in sizes]
 
 
-def test_pieces_are_chunks_where_they_fit_and_several_are_mixed_where_more_fit() -> None:
+def test_pieces_are_at_most_chunks_and_several_are_mixed_where_more_fit() -> None:
     lane = 8192 * 16  # bytes of a row of each lane of a pool
     large = 1_000_000
     assert source.piece_shape(pools_of(large), 8192, 1024 * lane) == (1024, 1)
-    assert source.piece_shape(pools_of(large), 8192, 4200 * lane) == (1024, 4)
+    assert source.piece_shape(pools_of(large), 8192, 4096 * lane) == (1024, 4)
+    assert source.piece_shape(pools_of(large), 8192, 4200 * lane) == (840, 5)  # even, so that all of the room is used
     assert source.piece_shape(pools_of(large, large), 8192, 1000 * lane) == (500, 1)
     assert source.piece_shape(pools_of(large, large, large), 8192, 0) == (1, 1)
     # 160 rows are 10 of a lane, so that two pools share the other 1,990
