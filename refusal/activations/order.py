@@ -4,8 +4,8 @@ A pool is what is drawn alike: the last positions of a stratum, or its other row
 lanes as runs of equal length (to a row). The draws take a row from every lane in turn, in a new order each turn,
 so that after as many draws as there are rows each was drawn exactly once. A lane goes through its run some pieces
 (``window``) at a time, the pieces in random order and the rows of a window in random order: a reader needs to hold
-one window a lane. Everything follows from the seed and the number of the draw, so a position in the order is one
-integer.
+one window a lane. Lanes begin new windows at different times, so that they are read one after the other and not
+all at once. Everything follows from the seed and the number of the draw, so a position in the order is one integer.
 """
 
 from __future__ import annotations
@@ -72,7 +72,9 @@ class PoolOrder:
         shape = (self._epochs, self.n_turns, LANES)
         n_pieces = -(-self.n_turns // self.piece_rows)
         piece_rank = rng.random((self._epochs, n_pieces, LANES)).argsort(1).argsort(1)
-        key = (piece_rank // self.window).repeat(self.piece_rows, axis=1)[:, : self.n_turns] + rng.random(shape)
+        late = np.arange(LANES) * self.window // LANES if n_pieces > self.window else 0
+        windows = (piece_rank + late) // self.window
+        key = windows.repeat(self.piece_rows, axis=1)[:, : self.n_turns] + rng.random(shape)
         key[:, -1, self.last_turn :] = np.inf  # lanes without a row there: sorted to the last turn, cut off below
         rows = self.starts + key.argsort(axis=1)
         turn = rng.random(shape)

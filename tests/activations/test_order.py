@@ -73,3 +73,14 @@ def test_epochs_and_seeds_differ() -> None:
     first, second = PoolOrder(50, 5, (0,)).rows(0, 100).reshape(2, 50)
     assert first.tolist() != second.tolist()
     assert first.tolist() != PoolOrder(50, 5, (1,)).rows(0, 50).tolist()
+
+
+def test_lanes_begin_new_windows_at_different_times() -> None:
+    order = PoolOrder(16 * 64 * 10, 10, (0,), window=8)  # 64 pieces a lane, in windows of 8
+    rows = order.rows(0, order.n_rows)
+    lanes = order.lanes(rows)
+    pieces = (rows - order.starts[lanes]) // 10
+    first = np.array([lane * 64 + piece for lane, piece in zip(lanes, pieces, strict=True)])
+    opened = np.sort(np.unique(first, return_index=True)[1])  # the draws at which a piece is used first
+    begun = np.histogram(opened[opened > 16 * 8], bins=64, range=(0, order.n_rows))[0]
+    assert begun.max() <= 4 * begun.mean()  # all at once would be 8 times the mean
