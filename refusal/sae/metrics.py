@@ -5,6 +5,7 @@
     cosine              of x and x_hat, all rows as one long vector: rows that are nearly zero count for little
     l0                  mean number of features with f > 0 in a row
     dead_fraction       share of the features that fired in no row
+    dense_fraction      share of the features that fired in over 10 % of the rows
 
 A figure without a meaning (rows that do not vary, no rows) is None, never NaN.
 """
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+DENSE = 0.1  # a feature that fires in a larger share of the rows is no longer sparse
 
 
 def fvu(x: Tensor, x_hat: Tensor) -> float | None:
@@ -37,7 +40,7 @@ class Quality:
         self._x_squared = self._error_squared = 0.0
         self._products = torch.zeros(3, dtype=torch.float64)  # x . x_hat, |x|^2, |x_hat|^2
         self._n_active = 0
-        self._fired = torch.zeros(d_sae, dtype=torch.bool, device=origin.device)
+        self._fired = torch.zeros(d_sae, dtype=torch.int64, device=origin.device)
 
     def add(self, x: Tensor, x_hat: Tensor, values: Tensor, indices: Tensor) -> None:
         """Add rows [batch, d_model], their reconstruction, and their active codes and features [batch, n]."""
@@ -51,7 +54,18 @@ class Quality:
         self._products += torch.stack([(a.double() * b.double()).sum() for a, b in pairs]).cpu()
         is_active = values > 0
         self._n_active += int(is_active.sum())
-        self._fired[indices[is_active]] = True
+        self._fired += torch.bincount(indices[is_active], minlength=len(self._fired))
+
+    def merge(self, other: Quality) -> None:
+        """Add the rows that were added to another, of the same origin and as many features."""
+        self.n_rows += other.n_rows
+        self._x += other._x
+        self._error += other._error
+        self._x_squared += other._x_squared
+        self._error_squared += other._error_squared
+        self._products += other._products
+        self._n_active += other._n_active
+        self._fired += other._fired
 
     @property
     def fvu(self) -> float | None:
@@ -79,11 +93,16 @@ class Quality:
     @property
     def dead_fraction(self) -> float | None:
         """Share of features that never fired."""
-        return 1 - float(self._fired.double().mean()) if self.n_rows else None
+        return float((self._fired == 0).double().mean()) if self.n_rows else None
+
+    @property
+    def dense_fraction(self) -> float | None:
+        """Share of features that fired in over a tenth of the rows."""
+        return float((self._fired > DENSE * self.n_rows).double().mean()) if self.n_rows else None
 
     def result(self) -> dict[str, float | int | None]:
         """Return all figures, and the number of rows behind them."""
-        names = ("fvu", "explained_variance", "cosine", "l0", "dead_fraction")
+        names = ("fvu", "explained_variance", "cosine", "l0", "dead_fraction", "dense_fraction")
         return {"n_rows": self.n_rows, **{name: getattr(self, name) for name in names}}
 
     def _variation(self, squared: float, summed: Tensor) -> float:

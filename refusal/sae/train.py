@@ -2,7 +2,7 @@
 
 1. Units from a sample of the training rows: their mean and their variance.
 2. Lightning runs min(epochs * rows, max_rows) rows through ``SparseAutoencoder.training_step``.
-3. Quality on the held-out prompts' rows: all positions, and the last prompt position, where refusal is decided.
+3. Quality on the held-out prompts' rows (``heldout``).
 4. ``sae.safetensors``, ``cfg.json``, ``history.json`` and ``training_plots/``.
 
 The rows come from the folds ``calibration`` and ``train``; no label reaches the training.
@@ -21,16 +21,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from refusal import InputError
-from refusal.activations.datamodule import HELDOUT, ActivationDataModule
+from refusal.activations.datamodule import ActivationDataModule
 from refusal.activations.samplers import Sampler
-from refusal.activations.shard import CHUNK_ROWS, Shard
 from refusal.activations.source import sections_of
 from refusal.activations.store import ActivationStore
 from refusal.activations.stream import TRAINING_FOLDS
@@ -39,10 +37,9 @@ from refusal.models.sites import Site
 from refusal.sae.base import Recipe, SparseAutoencoder
 from refusal.sae.figures import training_figure, write_png
 from refusal.sae.files import class_of, save_sae
-from refusal.sae.metrics import Quality
+from refusal.sae.heldout import measure
 
 UNIT_ROWS = 4096  # mean and variance are taken from about so many rows
-HELDOUT_CHUNKS = 128  # quality is measured on at most about so many chunks of 1,024 rows
 SCHEMA_VERSION = 1
 EXPECTED_WARNINGS = (
     ".*does not have many workers",  # the stream reads ahead itself
@@ -83,7 +80,7 @@ def train_sae(
         cfg: What else ``cfg.json`` should say, such as fingerprints.
 
     Returns:
-        Held-out figures ``{"all": {...}, "last": {...}}`` (see ``metrics``), ``steps`` and ``rows``.
+        Held-out figures ``{"all": {...}, "last": {...}, ...}`` (see ``heldout``), ``steps`` and ``rows``.
 
     Raises:
         InputError: The recipe does not fit the data, the training diverged, or the disk refuses.
@@ -105,7 +102,7 @@ def train_sae(
     _fit(sae, rows, steps, trainer, logger)
     if not all(bool(value.isfinite().all()) for value in sae.parameters()):
         raise InputError(f"the training at {site} diverged with sae.lr={recipe.lr}; lower it")
-    heldout = {name: quality.result() for name, quality in measure(sae, store, site, sections).items()}
+    heldout = measure(sae, store, site, sections)
     if logger is not None:
         logger.log_metrics(_flat(heldout), steps)
     save_sae(folder, sae, model=model, site=site, cfg={**cfg, "training": asdict(recipe)})
@@ -132,36 +129,6 @@ def n_steps(recipe: Recipe, n_rows: int) -> int:
     if recipe.batch_size < 1:
         raise InputError(f"sae.batch_size={recipe.batch_size} is not a positive number of rows")
     return max(1, math.ceil(min(recipe.epochs * n_rows, recipe.max_rows) / recipe.batch_size))
-
-
-@torch.no_grad()
-def measure(
-    sae: SparseAutoencoder, store: ActivationStore, site: Site | str, sections: Collection[str]
-) -> dict[str, Quality]:
-    """Measure an autoencoder on held-out prompts: ``all`` rows of the sections, and the ``last`` prompt position's."""
-    chunks = [
-        (shard, i, wanted)
-        for shard in store.shards
-        if shard.fold in HELDOUT
-        for i, wanted in enumerate(_chunks(shard, sections))
-        if len(wanted)
-    ]
-    origin = sae.b_dec.detach() / sae.scale
-    quality = {name: Quality(origin, sae.d_sae) for name in ("all", "last")}
-    for shard, i, wanted in chunks[:: max(1, len(chunks) // HELDOUT_CHUNKS)]:
-        x = torch.from_numpy(store.read_chunk(shard, i, site)[wanted]).to(origin)
-        values, indices = sae.sparse_codes(x)
-        x_hat = sae.decode_sparse(values, indices)
-        n_last = int((wanted + i * CHUNK_ROWS < shard.n_prompts).sum())
-        quality["all"].add(x, x_hat, values, indices)
-        quality["last"].add(x[:n_last], x_hat[:n_last], values[:n_last], indices[:n_last])
-    return quality
-
-
-def _chunks(shard: Shard, sections: Collection[str]) -> list[np.ndarray]:
-    """Return which rows of each chunk are in the sections, counted within the chunk."""
-    rows = np.concatenate([np.arange(*run) for run in shard.runs(sections)])
-    return [rows[rows // CHUNK_ROWS == i] - i * CHUNK_ROWS for i in range(shard.n_chunks)]
 
 
 def _n_rows(store: ActivationStore, sampler: Sampler, sections: Collection[str]) -> int:
@@ -226,12 +193,11 @@ def quiet_lightning() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _flat(heldout: Mapping[str, Mapping[str, float | int | None]]) -> dict[str, float]:
+def _flat(heldout: Mapping[str, Any]) -> dict[str, float]:
     """Name the held-out figures for a logger: ``heldout/fvu``, ``heldout_last/fvu``."""
-    prefix = {"all": "heldout", "last": "heldout_last"}
     return {
-        f"{prefix[part]}/{name}": value
-        for part, figures in heldout.items()
-        for name, value in figures.items()
+        f"{prefix}/{name}": value
+        for part, prefix in (("all", "heldout"), ("last", "heldout_last"))
+        for name, value in heldout[part].items()
         if value is not None
     }

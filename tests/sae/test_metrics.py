@@ -46,12 +46,32 @@ def test_l0_and_dead_features_count_positive_codes():
     assert quality.dead_fraction == 0.5
 
 
+def test_dense_features_fire_in_over_a_tenth_of_the_rows():
+    quality = Quality(torch.zeros(2), 4)
+    # of 20 rows feature 0 fires in 3 (15 %), feature 1 in 2 (10 %, not over), the others in none: 1 of 4
+    fired = torch.zeros(20, 2)
+    fired[:3, 0] = fired[:2, 1] = 1.0
+    quality.add(torch.ones(20, 2), torch.ones(20, 2), fired, torch.tensor([0, 1]).expand(20, 2))
+    assert quality.dense_fraction == 0.25
+
+
 def test_batches_add_up_and_a_large_mean_costs_no_digits():
     x_hat = X + torch.tensor([[0.5, -0.5], [0.1, 0.0], [0.0, 0.2], [-0.3, 0.3]])
     whole = _quality(X, x_hat).result()
     assert _quality(X, x_hat, batches=3).result() == pytest.approx(whole)
     far = _quality(X + 4096.0, x_hat + 4096.0, batches=2, origin=4096.0)
     assert far.fvu == pytest.approx(whole["fvu"], rel=1e-3)  # float32 has steps of 0.0005 there
+
+
+def test_merged_parts_are_what_adding_all_their_rows_is():
+    x_hat = X + torch.tensor([[0.5, -0.5], [0.1, 0.0], [0.0, 0.2], [-0.3, 0.3]])
+    values, indices = torch.tensor([[1.0], [0.0], [2.0], [3.0]]), torch.tensor([[0], [1], [2], [2]])
+    whole, first, second = (Quality(torch.zeros(2), 4) for _ in range(3))
+    whole.add(X, x_hat, values, indices)
+    first.add(X[:3], x_hat[:3], values[:3], indices[:3])
+    second.add(X[3:], x_hat[3:], values[3:], indices[3:])
+    first.merge(second)
+    assert first.result() == pytest.approx(whole.result())
 
 
 def test_figures_without_a_meaning_are_none():

@@ -21,8 +21,9 @@ from refusal.activations.store import ActivationStore
 from refusal.artifacts import publish, read_json
 from refusal.sae.base import Recipe
 from refusal.sae.files import load_sae
+from refusal.sae.heldout import measure
 from refusal.sae.topk import TopK
-from refusal.sae.train import measure, n_steps, train_sae
+from refusal.sae.train import n_steps, train_sae
 from tests.sae.conftest import PROMPTS, ROWS_PER_PROMPT, SITE
 
 N_ROWS = PROMPTS * ROWS_PER_PROMPT  # of a shard that train; those of other kinds come after
@@ -53,7 +54,7 @@ def test_a_training_explains_held_out_rows_and_writes_everything(
     assert cfg["fingerprint"] == "abc"
     assert cfg["training"]["lr"] == recipe.lr
     history = read_json(tmp_path / "history.json")
-    assert history["heldout"] == {part: result[part] for part in ("all", "last")}
+    assert history["heldout"] == {part: result[part] for part in ("all", "last", "splits", "categories")}
     assert [point["step"] for point in history["train"]] == list(range(150))
     assert history["train"][-1]["rows"] == 9600
     assert history["train"][-1]["loss"] < 0.25 * history["train"][0]["loss"]
@@ -63,8 +64,7 @@ def test_a_training_explains_held_out_rows_and_writes_everything(
 def test_what_is_measured_is_what_was_written(store: ActivationStore, recipe: Recipe, tmp_path: Path):
     result = _train(store, recipe, tmp_path)
     again = measure(load_sae(tmp_path), store, SITE, ["last", "instruction"])
-    assert again["all"].result() == result["all"]
-    assert again["last"].result() == result["last"]
+    assert again == {part: result[part] for part in again}
     x = torch.cat([torch.from_numpy(store.read_rows(s, SITE, 0, N_ROWS)) for s in store.shards if s.fold == "heldout"])
     sae = load_sae(tmp_path)
     residue = (x - sae.decode(sae.encode(x))).square().sum() / (x - x.mean(0)).square().sum()
