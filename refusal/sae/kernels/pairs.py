@@ -1,0 +1,72 @@
+"""Which features are active in which rows: a list of pairs, whatever their number in a row.
+
+Everything a training step multiplies is summed over such pairs, by row (reconstruction) or by feature (gradients of
+the weights). They stand in the order of their rows; the order by feature is found once, when it is first needed.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ByFeature(NamedTuple):
+    """The pairs in the order of their features, those of one feature in the order of their rows."""
+
+    order: Tensor
+    """Place of each in the order by row, int64 [n_pairs]."""
+    rows: Tensor
+    """int64 [n_pairs]"""
+    offsets: Tensor
+    """Where each feature's pairs begin, and at last their number, int64 [n_features + 1]."""
+
+
+class Pairs:
+    """Pairs of a row and a feature that is active in it; no pair stands twice.
+
+    Args:
+        rows: Ascending, int64 [n_pairs].
+        features: int64 [n_pairs].
+        n_rows: Number of rows, also of those without an active feature.
+        n_features: Number of features, active or not.
+    """
+
+    def __init__(self, rows: Tensor, features: Tensor, n_rows: int, n_features: int) -> None:
+        self.rows, self.features = rows, features
+        self.n_rows, self.n_features = n_rows, n_features
+
+    @classmethod
+    def of(cls, indices: Tensor, n_features: int) -> Pairs:
+        """Return the pairs of rows with equally many features each: indices [n_rows, n]."""
+        n_rows, n = indices.shape
+        rows = torch.arange(n_rows, device=indices.device).repeat_interleave(n)
+        return cls(rows, indices.reshape(-1), n_rows, n_features)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @cached_property
+    def row_offsets(self) -> Tensor:
+        """Where each row's pairs begin, and at last their number, int64 [n_rows + 1]."""
+        return offsets(self.rows, self.n_rows)
+
+    @cached_property
+    def by_feature(self) -> ByFeature:
+        """The pairs sorted by feature."""
+        return sort_by_feature(self.rows, self.features, self.n_features)
+
+
+def sort_by_feature(rows: Tensor, features: Tensor, n_features: int) -> ByFeature:
+    """Sort pairs, [n_pairs] each, by feature; those of one feature stay in their order."""
+    order = features.sort(stable=True).indices
+    return ByFeature(order, rows[order], offsets(features, n_features))
+
+
+def offsets(numbers: Tensor, n: int) -> Tensor:
+    """Return where each of the numbers 0 to n - 1 begins once they are sorted, and at last how many there are."""
+    places = torch.zeros(n + 1, dtype=torch.int64, device=numbers.device)
+    torch.cumsum(torch.bincount(numbers, minlength=n), 0, out=places[1:])
+    return places
