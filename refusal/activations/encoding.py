@@ -19,4 +19,4 @@ def decode(stored: np.ndarray, dtype: str) -> np.ndarray:
     """Turn what is stored into float32, exactly."""
     if dtype == "float32":
         return stored
-    return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    return np.left_shift(stored, 16, dtype=np.uint32).view(np.float32)

@@ -5,9 +5,12 @@ Rows are held as they are stored and decoded when they are drawn, so that twice 
 
 from __future__ import annotations
 
+from collections import Counter, deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -22,6 +25,7 @@ from refusal.models.sites import Site
 LAST = "last"
 KINDS = ("instruction", "template")
 """Kinds of tokens that train by default: BOS, whose norm ruins an autoencoder, and fixed text stay out."""
+ABSENT = -1  # instead of a place in the array
 MEMORY_BYTES = 1 << 30  # a site's rows are held up to this size; beyond it, the pieces that are open fit in it
 
 
@@ -124,48 +128,71 @@ class MemoryRows:
 
 
 class DiskRows:
-    """Rows read piece by piece; of every lane of every pool the pieces in use are held."""
+    """Rows read piece by piece into one array, from which a batch is gathered at once.
+
+    In it every lane has as many slots as it mixes pieces, and fills them in turn: what a piece takes the place of is of
+    an earlier window, so it is finished.
+    """
 
     def __init__(
         self, store: ActivationStore, site: Site | str, pools: Sequence[Pool], orders: Sequence[PoolOrder]
     ) -> None:
-        self._store, self._site, self._pools = store, site, pools
-        self._windows = [order.window for order in orders]
-        self._pieces: list[tuple[int, int, int, int]] = []  # pool, lane, first row, stop row; counted within the pool
-        self._first: list[int] = []  # number of each piece's first row
-        base = 0
-        for i, (pool, order) in enumerate(zip(pools, orders, strict=True)):
-            for lane, start, stop in order.pieces():
-                self._pieces.append((i, lane, start, stop))
-                self._first.append(base + start)
+        self._dtype, self._site, self._pools = store.dtype, site, pools
+        self._pieces: list[_Piece] = []
+        self._slots: list[deque[int]] = []  # first rows of each lane's slots, the next to be filled at the left
+        size = base = 0
+        for pool, order in zip(pools, orders, strict=True):
+            for _, pieces in groupby(order.pieces(), itemgetter(0)):
+                spans = [(start, stop) for _, start, stop in pieces]
+                self._pieces += [_Piece(pool, len(self._slots), base, start, stop) for start, stop in spans]
+                n_slots = min(order.window, len(spans))
+                self._slots.append(deque(size + i * order.piece_rows for i in range(n_slots)))
+                size += n_slots * order.piece_rows
             base += pool.n_rows
-        self._numbers = np.array(self._first)
-        self._open: dict[tuple[int, int], dict[int, np.ndarray]] = {}
+        self._first = np.array([piece.base + piece.start for piece in self._pieces])  # number of each piece's first row
+        self._place = np.full(len(self._pieces), ABSENT)  # where each piece begins in the array
+        self._held: dict[int, int] = {}  # which piece is in a slot
+        self._data = np.empty((size, store.d_model), dtype=DTYPES[store.dtype])
 
     def rows(self, ids: np.ndarray) -> np.ndarray:
         """Return the rows with these numbers; they come in the order of the lanes' pieces."""
-        out = np.empty((len(ids), self._store.d_model), dtype=DTYPES[self._store.dtype])
-        piece_of = np.searchsorted(self._numbers, ids, side="right") - 1
-        pieces, first_use, inverse, counts = np.unique(
-            piece_of, return_index=True, return_inverse=True, return_counts=True
-        )
-        places = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
-        for i in np.argsort(first_use):  # as drawn, so that a window is finished before its lane's next is read
-            piece = int(pieces[i])
-            out[places[i]] = self._piece(piece)[ids[places[i]] - self._first[piece]]
-        return decode(out, self._store.dtype)
+        stored = np.empty((len(ids), self._data.shape[1]), dtype=self._data.dtype)
+        piece = np.searchsorted(self._first, ids, side="right") - 1
+        offset = ids - self._first[piece]
+        todo = np.arange(len(ids))
+        while len(todo):  # what is held is taken before a piece takes its place
+            place = self._place[piece[todo]]
+            here = todo[place != ABSENT]
+            stored[here] = self._data[self._place[piece[here]] + offset[here]]
+            todo = todo[place == ABSENT]
+            self._read(piece[todo])
+        return decode(stored, self._dtype)
 
-    def _piece(self, piece: int) -> np.ndarray:
-        pool, lane, start, stop = self._pieces[piece]
-        held = self._open.setdefault((pool, lane), {})
-        if piece not in held and len(held) == self._windows[pool]:
-            del held[next(iter(held))]  # the one used longest ago: it is of an earlier window, so it is finished
-        rows = held.pop(piece, None)
-        if rows is None:
-            rows = np.empty((stop - start, self._store.d_model), dtype=DTYPES[self._store.dtype])
-            _read(rows, self._site, self._pools[pool], start)
-        held[piece] = rows
-        return rows
+    def _read(self, pieces: np.ndarray) -> None:
+        """Read those of these pieces for which their lanes have slots, in the order in which they are used."""
+        filled = Counter[int]()
+        for number in dict.fromkeys(pieces.tolist()):
+            piece = self._pieces[number]
+            slots = self._slots[piece.lane]
+            filled[piece.lane] += 1
+            if filled[piece.lane] <= len(slots):
+                self._place[self._held.get(slots[0], number)] = ABSENT
+                _read(self._data[slots[0] : slots[0] + piece.stop - piece.start], self._site, piece.pool, piece.start)
+                self._held[slots[0]], self._place[number] = number, slots[0]
+                slots.rotate(-1)
+
+
+class _Piece(NamedTuple):
+    """A run of a lane's rows that is read at once."""
+
+    pool: Pool
+    lane: int
+    """Counted over all pools."""
+    base: int
+    """Number of the pool's first row."""
+    start: int
+    """Its first row, counted within the pool."""
+    stop: int
 
 
 def _read(out: np.ndarray, site: Site | str, pool: Pool, start: int) -> None:
