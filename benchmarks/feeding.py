@@ -248,7 +248,7 @@ def train_once(folder: Path, name: str, n_turns: int, shape: Shape, cgroup: Path
     from refusal.activations.datamodule import ActivationDataModule
     from refusal.activations.samplers import uniform
     from refusal.sae import train
-    from refusal.sae.base import Recipe
+    from refusal.sae.recipe import Recipe
 
     torch.set_num_threads(THREADS)
     caches = [0.0]

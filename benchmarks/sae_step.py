@@ -104,8 +104,9 @@ def make_step(
     """Return an autoencoder and its training step as Lightning drives it, without Lightning."""
     import torch
 
-    from refusal.sae.base import ADAM_EPS, Recipe
+    from refusal.sae.recipe import Recipe
     from refusal.sae.topk import TopK
+    from refusal.sae.training import ADAM_EPS
 
     recipe = Recipe("refusal.sae.topk.TopK", d_sae, k, lr, batch, 1, NEVER, 0, d_model // 2, 1 / 32, NEVER)
     sae = TopK(d_model, d_sae, k, recipe=recipe)
@@ -113,9 +114,9 @@ def make_step(
 
     def step(x: torch.Tensor) -> None:
         optimizer.zero_grad()
-        sae.step(x).loss.backward()
+        sae.step(x, 0.5).loss.backward()
         optimizer.step()
-        sae.normalise()
+        sae.after_update()
 
     return sae, step
 

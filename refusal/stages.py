@@ -96,7 +96,7 @@ def collection_recipe(study: Study) -> CollectionRecipe:
 def train(study: Study, site: Site) -> None:
     """Train the autoencoder of a site."""
     from refusal.activations.store import ActivationStore
-    from refusal.sae.base import Recipe
+    from refusal.sae.recipe import Recipe
     from refusal.sae.train import train_sae
 
     sampler, folder = study.options.sampler, study.sae(site)

@@ -260,7 +260,7 @@ class Study:
 
     @property
     def recipe(self) -> dict[str, Any]:
-        """Arguments of ``refusal.sae.base.Recipe``, sizes resolved.
+        """Arguments of ``refusal.sae.recipe.Recipe``, sizes resolved.
 
         Raises:
             InputError: More features are to be active than there are.

@@ -1,4 +1,4 @@
-"""The autoencoder that every variant shares: weights, units, training step, dead features.
+"""The autoencoder that every variant shares: weights, units, the losses of a batch, dead features.
 
 In scaled units, z = scale * x, whose variance summed over dimensions is d_model:
 
@@ -17,42 +17,16 @@ Source: Gao et al., 2024, arXiv 2406.04093, sections 2.3, 2.4 and appendix A.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from refusal import InputError
-from refusal.sae import metrics
 from refusal.sae.kernels import Active, decode, largest, pre_codes_at, sum_by_row
-
-WARMUP, DECAY = 0.05, 0.2  # shares of the steps in which the learning rate rises from 0, and falls to 0
-ADAM_EPS = 6.25e-10  # Gao et al., appendix A: gradients of a mean over d_model dimensions are small
-HISTORY_POINTS = 100  # a training is recorded about so often
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How an autoencoder is built and trained."""
-
-    target: str
-    """The class, by its import path: ``refusal.sae.topk.TopK``."""
-    hidden_dim: int
-    """Number of features, d_sae."""
-    k: int
-    """Active features of a row."""
-    lr: float
-    batch_size: int
-    epochs: float
-    max_rows: int
-    """Training ends after so many rows, however many epochs that is."""
-    seed: int
-    aux_k: int
-    aux_coefficient: float
-    dead_after_rows: int
+from refusal.sae.ranks import agree_on_idle
+from refusal.sae.recipe import Recipe
 
 
 class Step(NamedTuple):
@@ -67,7 +41,7 @@ class Step(NamedTuple):
     """Which of the chosen features have a positive code, bool [batch, n]."""
 
 
-class SparseAutoencoder(pl.LightningModule):
+class SparseAutoencoder(nn.Module):
     """A sparse autoencoder; a variant overrides ``select``.
 
     Args:
@@ -96,7 +70,6 @@ class SparseAutoencoder(pl.LightningModule):
         self.b_dec = nn.Parameter(torch.zeros(d_model))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("rows_since_fired", torch.zeros(d_sae, dtype=torch.int64))
-        self.history: list[dict[str, float | int | None]] = []
 
     def select(self, pre: Tensor) -> Tensor:
         """Choose the features that may be active, given all pre-codes: [batch, d_sae] -> indices [batch, n]."""
@@ -144,8 +117,18 @@ class SparseAutoencoder(pl.LightningModule):
         self.scale.fill_((self.d_model / variance).sqrt() if variance > 0 else 1.0)
         self.b_dec.copy_(mean * self.scale)
 
-    def step(self, batch: Tensor) -> Step:
-        """Return the loss of rows [batch, d_model], and count for how long each feature has not fired."""
+    @property
+    def is_dead(self) -> Tensor:
+        """Which features have not fired for so many rows that they count as dead, bool [d_sae]."""
+        return self.rows_since_fired >= self._recipe.dead_after_rows
+
+    def step(self, batch: Tensor, progress: float) -> Step:
+        """Return the loss of a batch, and count for how long each feature has not fired.
+
+        Args:
+            batch: Rows in the model's units, [batch, d_model]; of several processes, this one's part of the batch.
+            progress: The share of the training that is done, from 0 to 1, for losses that change as it goes on.
+        """
         x = batch * self.scale
         with torch.no_grad():
             centred = x - self.b_dec
@@ -156,36 +139,14 @@ class SparseAutoencoder(pl.LightningModule):
         is_active = values.detach() > 0
         self.rows_since_fired += len(x)
         self.rows_since_fired[active.indices[is_active]] = 0
+        agree_on_idle(self.rows_since_fired, len(x))
         loss = error.square().mean() + self._auxiliary_loss(pre, centred, error.detach())
         return Step(loss, x, error.detach(), is_active)
 
     @torch.no_grad()
-    def normalise(self) -> None:
-        """Bring the decoder's rows back to unit length."""
+    def after_update(self) -> None:
+        """Bring the decoder's rows back to unit length; called after every step of the optimiser."""
         functional.normalize(self.W_dec, dim=1, out=self.W_dec)
-
-    def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
-        """Return the loss of rows [batch, d_model], and record it now and then."""
-        step = self.step(batch)
-        if self.global_step % max(1, self.trainer.max_steps // HISTORY_POINTS) == 0:
-            self._record(step)
-        return step.loss
-
-    def on_train_batch_end(self, outputs: Any, batch: Tensor, batch_idx: int) -> None:
-        """Normalise after every step."""
-        self.normalise()
-
-    def configure_optimizers(self) -> Any:
-        """Return Adam with a learning rate that rises, stays, and falls."""
-        steps = self.trainer.max_steps
-        fused = not self.trainer.gradient_clip_val  # in mixed precision Lightning cannot clip for a fused optimiser
-        optimizer = torch.optim.Adam(self.parameters(), lr=self._recipe.lr, eps=ADAM_EPS, fused=fused)
-
-        def share(step: int) -> float:
-            return min(1.0, (step + 1) / max(1.0, WARMUP * steps), (steps - step) / max(1.0, DECAY * steps))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     @property
     def _recipe(self) -> Recipe:
@@ -202,24 +163,10 @@ class SparseAutoencoder(pl.LightningModule):
     def _auxiliary_loss(self, pre: Tensor, centred: Tensor, error: Tensor) -> Tensor | float:
         """AuxK: how badly the strongest dead features reconstruct the error [batch, d_model]."""
         recipe = self._recipe
-        dead = (self.rows_since_fired >= recipe.dead_after_rows).nonzero()[:, 0]
+        dead = self.is_dead.nonzero()[:, 0]
         n = min(recipe.aux_k, len(dead))
         if n == 0:
             return 0.0
         active = Active(dead[largest(pre.index_select(1, dead), n)], self.d_sae)
         error_hat = decode(self._codes_at(pre, centred, active), self.W_dec, active)
         return recipe.aux_coefficient * (error - error_hat).square().mean()
-
-    def _record(self, step: Step) -> None:
-        n_rows = len(step.x)
-        point = {
-            "loss": float(step.loss.detach()),
-            "fvu": metrics.fvu(step.x, step.x - step.error),
-            "l0": int(step.is_active.sum()) / n_rows,
-            "dead_features": int((self.rows_since_fired >= self._recipe.dead_after_rows).sum()),
-        }
-        rows = (self.global_step + 1) * n_rows * self.trainer.world_size
-        self.history.append({"step": self.global_step, "rows": rows, **point})
-        if self.logger is not None:
-            logged = {f"train/{name}": value for name, value in point.items() if value is not None}
-            self.logger.log_metrics(logged, self.global_step)

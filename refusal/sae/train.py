@@ -1,7 +1,7 @@
 """Train an autoencoder on one site's rows, measure it on held-out prompts, and write it down.
 
 1. Units from a sample of the training rows: their mean and their variance.
-2. Lightning runs min(epochs * rows, max_rows) rows through ``SparseAutoencoder.training_step``.
+2. Lightning runs min(epochs * rows, max_rows) rows through ``training.SideBySide``.
 3. Quality on the held-out prompts' rows (``heldout``).
 4. ``sae.safetensors``, ``cfg.json``, ``history.json`` and ``training_plots/``.
 
@@ -34,10 +34,11 @@ from refusal.activations.store import ActivationStore
 from refusal.activations.stream import TRAINING_FOLDS
 from refusal.artifacts import write_json
 from refusal.models.sites import Site
-from refusal.sae.base import Recipe, SparseAutoencoder
 from refusal.sae.figures import training_figure, write_png
 from refusal.sae.files import class_of, save_sae
 from refusal.sae.heldout import measure
+from refusal.sae.recipe import Recipe
+from refusal.sae.training import SideBySide
 
 UNIT_ROWS = 4096  # mean and variance are taken from about so many rows
 SCHEMA_VERSION = 1
@@ -99,7 +100,8 @@ def train_sae(
     )
     sae = class_of(recipe.target)(store.d_model, recipe.hidden_dim, recipe.k, seed=recipe.seed, recipe=recipe)
     sae.fit_units(_sample(rows, recipe.batch_size))
-    _fit(sae, rows, steps, trainer, logger)
+    training = SideBySide([sae], recipe)
+    _fit(training, rows, steps, trainer, logger)
     if not all(bool(value.isfinite().all()) for value in sae.parameters()):
         raise InputError(f"the training at {site} diverged with sae.lr={recipe.lr}; lower it")
     heldout = measure(sae, store, site, sections)
@@ -112,7 +114,7 @@ def train_sae(
         "site": str(site),
         "hidden_dim": sae.d_sae,
         "k": sae.k,
-        "train": sae.history,
+        "train": training.histories[0],
         "heldout": heldout,
     }
     write_json(folder / "history.json", history)
@@ -146,7 +148,7 @@ def _sample(rows: ActivationDataModule, batch_size: int) -> torch.Tensor:
 
 
 def _fit(
-    sae: SparseAutoencoder,
+    training: SideBySide,
     rows: ActivationDataModule,
     steps: int,
     options: Mapping[str, Any],
@@ -159,7 +161,7 @@ def _fit(
         "max_steps": steps,
         "limit_val_batches": 0,  # held-out quality is measured once, on more rows, by ``measure``
         "logger": logger or False,
-        "log_every_n_steps": 1,  # ``SparseAutoencoder`` decides itself what it logs
+        "log_every_n_steps": 1,  # ``SideBySide`` decides itself what it logs
         "enable_checkpointing": False,
         "enable_model_summary": False,
     }
@@ -170,7 +172,7 @@ def _fit(
             cause = str(error).strip().splitlines()[0]
             raise InputError(f"Lightning cannot train with these trainer options: {cause}") from error
         try:
-            trainer.fit(sae, datamodule=rows)
+            trainer.fit(training, datamodule=rows)
         except SystemExit as stop:  # what Lightning makes of an interrupt
             raise KeyboardInterrupt from stop
 

@@ -13,7 +13,7 @@ from refusal.activations.store import MANIFEST, SCHEMA_VERSION, ActivationStore
 from refusal.artifacts import write_json
 from refusal.models.tokens import TOKEN_KINDS
 from refusal.prompts.prompt import FOLDS
-from refusal.sae.base import Recipe
+from refusal.sae.recipe import Recipe
 
 torch.set_num_threads(1)  # matrices this small gain nothing from a second, and other tests need it
 

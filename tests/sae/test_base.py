@@ -1,4 +1,4 @@
-"""The training step against a dense one, units, dead features, and the shape of the learning rate."""
+"""The training step against a dense one, units, and dead features."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
 from refusal import InputError
-from refusal.sae.base import Recipe
+from refusal.sae.recipe import Recipe
 from refusal.sae.topk import TopK
 from tests.sae.conftest import D_MODEL
 
@@ -23,7 +22,7 @@ def _sae(recipe: Recipe, rows: Tensor, **change: Any) -> TopK:
     with torch.no_grad():  # away from the start, where encoder and decoder are tied and biases are zero
         for parameter in sae.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
-    sae.normalise()
+    sae.after_update()
     return sae
 
 
@@ -57,7 +56,7 @@ def test_loss_and_gradients_are_those_of_a_dense_step(recipe: Recipe, rows: Tens
             sae.b_enc[dead] -= 100.0  # they never fire by themselves, ...
             sae.b_enc[:2] += 100.0 * bool(n_dead)  # ... but for two that come back in this very batch
         sae.rows_since_fired[dead] = recipe.dead_after_rows
-        loss = _dense_loss(sae, rows, dead & (torch.arange(64) > 1)) if is_dense else sae.step(rows).loss
+        loss = _dense_loss(sae, rows, dead & (torch.arange(64) > 1)) if is_dense else sae.step(rows, 0.5).loss
         loss.backward()
         losses.append(float(loss.detach()))
         gradients.append([parameter.grad for parameter in sae.parameters()])
@@ -114,7 +113,7 @@ def test_rows_since_a_feature_fired_are_counted(recipe: Recipe, rows: Tensor):
         sae.b_enc[3] = -1e6
         sae.b_enc[4] = 1e6
     for _ in range(2):
-        sae.step(rows)
+        sae.step(rows, 0.5)
     assert int(sae.rows_since_fired[3]) == 1024
     assert int(sae.rows_since_fired[4]) == 0
 
@@ -131,31 +130,14 @@ def test_dead_features_come_back_to_explain_what_is_missing(recipe: Recipe, rows
         optimizer = torch.optim.Adam(sae.parameters(), lr=recipe.lr)
         for _ in range(200):
             optimizer.zero_grad()
-            sae.step(rows).loss.backward()
+            sae.step(rows, 0.5).loss.backward()
             optimizer.step()
-            sae.normalise()
+            sae.after_update()
         fired = int((sae.rows_since_fired == 0).sum())
-        results[coefficient] = fired, float(sae.step(rows).error.square().mean())
+        results[coefficient] = fired, float(sae.step(rows, 0.5).error.square().mean())
     assert results[0.0][0] <= 16
     assert results[1 / 32][0] > 24
     assert results[1 / 32][1] < 0.5 * results[0.0][1]
-
-
-def test_the_learning_rate_rises_stays_and_falls(recipe: Recipe):
-    sae = TopK(4, 64, 3, recipe=recipe)
-    sae.trainer = pl.Trainer(max_steps=100, logger=False, enable_checkpointing=False, accelerator="cpu")
-    made = sae.configure_optimizers()
-    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
-    rates = []
-    for _ in range(100):
-        rates.append(optimizer.param_groups[0]["lr"] / recipe.lr)
-        optimizer.step()
-        schedule.step()
-    # 5 steps up: 1/5, 2/5, ...; 20 steps down: at step 90 half, at step 99 1/20
-    assert rates[:5] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
-    assert set(rates[5:80]) == {1.0}
-    assert rates[90] == pytest.approx(0.5)
-    assert rates[99] == pytest.approx(0.05)
 
 
 @pytest.mark.parametrize(("d_sae", "k"), [(8, 9), (8, 0), (0, 0)])

@@ -19,11 +19,11 @@ from refusal import InputError
 from refusal.activations.samplers import Stratum, uniform, weighted
 from refusal.activations.store import ActivationStore
 from refusal.artifacts import publish, read_json
-from refusal.sae.base import Recipe
 from refusal.sae.files import load_sae
 from refusal.sae.heldout import measure
-from refusal.sae.topk import TopK
+from refusal.sae.recipe import Recipe
 from refusal.sae.train import n_steps, train_sae
+from refusal.sae.training import SideBySide
 from tests.sae.conftest import PROMPTS, ROWS_PER_PROMPT, SITE
 
 N_ROWS = PROMPTS * ROWS_PER_PROMPT  # of a shard that train; those of other kinds come after
@@ -145,10 +145,10 @@ def test_a_training_that_diverges_is_an_error(store: ActivationStore, recipe: Re
 def test_an_interrupt_leaves_nothing(
     store: ActivationStore, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    def interrupted(self: TopK, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
+    def interrupted(self: SideBySide, batch: torch.Tensor, batch_idx: int) -> torch.Tensor:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(TopK, "training_step", interrupted)
+    monkeypatch.setattr(SideBySide, "training_step", interrupted)
     with pytest.raises(KeyboardInterrupt), publish(tmp_path / "sae", {}) as folder:
         _train(store, recipe, folder)
     assert list(tmp_path.iterdir()) == []

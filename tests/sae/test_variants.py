@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from refusal.sae.base import Recipe
 from refusal.sae.files import class_of, load_sae, save_sae
+from refusal.sae.recipe import Recipe
 from tests.sae.conftest import D_MODEL
 
 CHOICES = sorted((Path(__file__).parents[2] / "conf" / "sae").glob("[!_]*.yaml"))
@@ -25,12 +25,12 @@ def test_it_learns_and_comes_back_from_disk(choice: Path, recipe: Recipe, rows: 
     optimizer = torch.optim.Adam(sae.parameters(), lr=5e-3)
     losses = []
     for _ in range(30):
-        loss = sae.step(rows).loss
+        loss = sae.step(rows, 0.5).loss
         losses.append(float(loss.detach()))
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        sae.normalise()
+        sae.after_update()
     assert losses[-1] < 0.7 * losses[0]
     torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(64))
     f = sae.encode(rows)
