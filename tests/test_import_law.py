@@ -28,6 +28,7 @@ FREE = (
     "refusal.artifacts",
     "refusal.arguments",
     "refusal.progress",
+    "refusal.style",
     "refusal.config.schemas",
 )  # anyone may import from these
 EDGE = ("refusal.config", "refusal.callbacks", "collect", "train", "discover")  # import what they need, and Hydra

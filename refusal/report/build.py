@@ -20,7 +20,7 @@ from refusal.report.heatmaps import draw_heatmaps
 from refusal.report.index_by_layer import index_figure
 from refusal.report.page import render
 from refusal.report.study import Folders, Study, find, read_study
-from refusal.report.style import save_png
+from refusal.style import save_png
 
 FIGURES = "figures"
 

@@ -27,8 +27,8 @@ from refusal.report.matrices import read_matrix
 from refusal.report.panels import HOW_TO_READ_CROSS, cross_panel, separate_panels, similarity_panels
 from refusal.report.sites import in_words
 from refusal.report.study import Study
-from refusal.report.style import inline_svg
 from refusal.report.words import agrees, claims, extremes, traps
+from refusal.style import inline_svg
 
 READINGS = {
     "direct": "Each category's own direction, knocked out at every component write from N on; it is the index",

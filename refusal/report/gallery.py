@@ -24,7 +24,7 @@ from refusal.report.heatmaps import draw_cells
 from refusal.report.index_by_layer import draw_index, name_zones, works
 from refusal.report.matrices import Matrix, read_matrix, short
 from refusal.report.study import Study, find, read_study
-from refusal.report.style import INK, LINE, MUTED, ORANGE, save_png, scale, styled
+from refusal.style import INK, LINE, MUTED, ORANGE, save_png, scale, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

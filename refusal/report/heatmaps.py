@@ -25,7 +25,7 @@ from refusal.report.panels import (
     separate_panels,
     similarity_panels,
 )
-from refusal.report.style import INK, MUTED, UNDEFINED, colour_of, ink_on, save_png, scale, styled
+from refusal.style import INK, MUTED, UNDEFINED, colour_of, ink_on, save_png, scale, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

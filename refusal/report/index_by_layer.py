@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from refusal.comparison.verdict import MODULAR_BELOW, MONOLITHIC_ABOVE
-from refusal.report.style import BLUE, INK, LINE, MUTED, ORANGE, styled
+from refusal.style import BLUE, INK, LINE, MUTED, ORANGE, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

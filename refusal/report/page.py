@@ -16,8 +16,8 @@ from markupsafe import Markup
 from refusal.report.blocks import Section, interval, number, share
 from refusal.report.matrices import cell_text, short
 from refusal.report.study import Study
-from refusal.report.style import colour_of, ink_on
 from refusal.report.words import doubts, sentence
+from refusal.style import colour_of, ink_on
 
 
 def render(study: Study, sections: Sequence[Section]) -> dict[str, str]:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from matplotlib.figure import Figure
 
-from refusal.report.style import INK, UNDEFINED, colour_of, ink_on, inline_svg, scale, styled
+from refusal.style import INK, UNDEFINED, colour_of, ink_on, inline_svg, scale, styled
 
 
 def luminance(colour: str) -> float:
