@@ -23,7 +23,7 @@ from refusal import InputError
 from refusal.activations.buffer import ShardBuffer
 from refusal.activations.encoding import DTYPES
 from refusal.activations.fill import MEMORY_BYTES, QUEUE
-from refusal.activations.forward import BatchResult, run_batch
+from refusal.activations.forward import BatchResult
 from refusal.activations.parts import BatchParts
 from refusal.activations.plan import CALIBRATION, ShardPlan, batches, waves
 from refusal.activations.study import Study
@@ -128,13 +128,7 @@ def _fitted(measured: np.ndarray, seconds: np.ndarray, wanted: np.ndarray) -> np
 
 def _run(chat: ChatModel, study: Study, batch: Sequence[int]) -> BatchResult:
     try:
-        return run_batch(
-            chat,
-            [study.encoded[i] for i in batch],
-            [study.positions[i] for i in batch],
-            study.recipe,
-            ids=[study.prompts[i].id for i in batch],
-        )
+        return study.run(chat, batch)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise InputError(
             f"a batch of {len(batch)} prompts does not fit the memory; lower collect.token_budget"

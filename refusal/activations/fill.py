@@ -20,7 +20,7 @@ from filelock import FileLock, Timeout
 from refusal import InputError
 from refusal.activations import labels
 from refusal.activations.buffer import ShardBuffer
-from refusal.activations.forward import BatchResult, run_batch
+from refusal.activations.forward import BatchResult
 from refusal.activations.parts import BatchParts
 from refusal.activations.plan import ShardPlan, batches, waves
 from refusal.activations.portion import Portion
@@ -144,7 +144,7 @@ class Filler:
         result, why, out_of_memory = None, "its batch is over the budget", False
         if len(prompts) == 1 or longest * len(prompts) <= self._budget:
             try:
-                result = self._forward(prompts)
+                result = self._study.run(self._chat, prompts)
             except (RuntimeError, ValueError, IndexError, MemoryError) as error:
                 why = f"{type(error).__name__}: {str(error).strip()}".splitlines()[0]
                 out_of_memory = _is_memory(error)
@@ -159,16 +159,6 @@ class Filler:
             half = len(prompts) // 2
             yield from self._run(prompts[:half], buffers)
             yield from self._run(prompts[half:], buffers)
-
-    def _forward(self, prompts: Sequence[int]) -> BatchResult:
-        study = self._study
-        return run_batch(
-            self._chat,
-            [study.encoded[i] for i in prompts],
-            [study.positions[i] for i in prompts],
-            study.recipe,
-            ids=[study.prompts[i].id for i in prompts],
-        )
 
     def _fail(self, buffers: dict[str, ShardBuffer], prompt: int, why: str) -> None:
         buffers[self._file_of[prompt]].fail(prompt, self._study.prompts[prompt].id, why)

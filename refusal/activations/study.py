@@ -9,6 +9,7 @@ import numpy as np
 
 from refusal import InputError
 from refusal.activations.encoding import DTYPES
+from refusal.activations.forward import BatchResult, run_batch
 from refusal.activations.plan import CALIBRATION, ShardPlan, bytes_needed, plan_shards, sample_rows
 from refusal.activations.recipe import Recipe
 from refusal.models.chat import ChatModel, Encoded
@@ -29,6 +30,20 @@ class Study:
     """Why, for prompts that cannot be run, by place in the study."""
     shards: Sequence[ShardPlan]
     recipe: Recipe
+
+    def run(self, chat: ChatModel, batch: Sequence[int]) -> BatchResult:
+        """Run some of the prompts, given by their places in the study, as one batch.
+
+        Raises:
+            InputError: An activation is not finite.
+        """
+        return run_batch(
+            chat,
+            [self.encoded[i] for i in batch],
+            [self.positions[i] for i in batch],
+            self.recipe,
+            ids=[self.prompts[i].id for i in batch],
+        )
 
     @property
     def n_rows(self) -> int:

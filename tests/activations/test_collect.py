@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from refusal import InputError
-from refusal.activations import fill, plan
+from refusal.activations import plan, study
 from refusal.activations.collect import collect
 from refusal.activations.recipe import Recipe
 from refusal.activations.shard import SECTIONS, Shard, column, dataset, open_shard
@@ -110,7 +110,7 @@ def test_the_manifest_is_the_card(store: ActivationStore) -> None:
 def test_a_finished_store_is_found(
     planted: Planted, store: ActivationStore, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fill, "run_batch", None)
+    monkeypatch.setattr(study, "run_batch", None)
     assert run(planted, store.folder).manifest == store.manifest
     assert capsys.readouterr().out.split()[:2] == ["activations", "found"]
 
@@ -153,14 +153,14 @@ def test_a_prompt_that_fails_is_recorded_and_shifts_nothing(
 ) -> None:
     prompts = planted[1]
     bad = {prompts[10].id, prompts[31].id}
-    honest = fill.run_batch
+    honest = study.run_batch
 
     def sometimes(chat: ChatModel, *args: Any, **options: Any) -> Any:
         if bad & set(options["ids"]):
             raise RuntimeError("a bad prompt\nwith a long story")
         return honest(chat, *args, **options)
 
-    monkeypatch.setattr(fill, "run_batch", sometimes)
+    monkeypatch.setattr(study, "run_batch", sometimes)
     broken = run(planted, tmp_path / "store")
     assert {failure["id"] for failure in broken.manifest["failed"]} == bad
     assert {failure["why"] for failure in broken.manifest["failed"]} == {"RuntimeError: a bad prompt"}
@@ -178,7 +178,7 @@ def test_a_prompt_that_fails_is_recorded_and_shifts_nothing(
 def test_out_of_memory_halves_the_batch_and_goes_on(
     planted: Planted, store: ActivationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, sizes, failures = fill.run_batch, [], []
+    honest, sizes, failures = study.run_batch, [], []
 
     def small(chat: ChatModel, prompts: Any, *args: Any, **options: Any) -> Any:
         if len(prompts) > 8:
@@ -187,7 +187,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
         sizes.append(len(prompts))
         return honest(chat, prompts, *args, **options)
 
-    monkeypatch.setattr(fill, "run_batch", small)
+    monkeypatch.setattr(study, "run_batch", small)
     halved = run(planted, tmp_path / "store")
     assert len(failures) <= 4  # once it has failed, later batches are smaller from the start
     assert max(sizes) > 4
@@ -351,7 +351,7 @@ def test_a_disk_that_is_too_small_stops_it_at_once(
     planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000}))
-    monkeypatch.setattr(fill, "run_batch", None)
+    monkeypatch.setattr(study, "run_batch", None)
     with pytest.raises(InputError, match="MB free"):
         run(planted, tmp_path / "store")
 
@@ -368,7 +368,7 @@ def test_no_prompts_or_none_that_runs(planted: Planted, tmp_path: Path, monkeypa
     def never(*args: Any, **options: Any) -> Any:
         raise RuntimeError("always broken")
 
-    monkeypatch.setattr(fill, "run_batch", never)
+    monkeypatch.setattr(study, "run_batch", never)
     with pytest.raises(InputError, match="no prompts"):
         run(planted, tmp_path / "store", prompts=[])
     with pytest.raises(InputError, match=r"none of the prompts could be run.*always broken"):
