@@ -37,9 +37,8 @@ def forecast(study: Study) -> str:
     ]
     if command != "collect":
         recipe = study.recipe
-        lines.append(
-            f"autoencoders   {recipe['hidden_dim']} features, k {recipe['k']}, batches of {recipe['batch_size']}"
-        )
+        options = "".join(f", {name} {value}" for name, value in recipe["options"].items())
+        lines.append(f"autoencoders   {recipe['hidden_dim']} features{options}, batches of {recipe['batch_size']}")
         lines += [_line("sae", study.sae(site), study.has_sae(site)) for site in study.sites]
     if command == "discover" or study.options.callbacks.discovery:
         lines.append(_line("circuits", study.circuits, study.has(study.circuits)))

@@ -27,7 +27,6 @@ from refusal.prompts.augment import augmented
 from refusal.prompts.planted import Vocabulary, make_vocabulary
 from refusal.prompts.prompt import CATEGORIES, Prompt
 from refusal.prompts.select import choose_prompts, with_folds
-from refusal.sae.sizes import n_active, n_auxiliary
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"  # the card of a store
@@ -266,20 +265,19 @@ class Study:
             InputError: More features are to be active than there are.
         """
         sae, d_model = self.options.sae, self.shape[1]
-        own = sae.arguments()
         hidden_dim = sae.hidden_dim or sae.expansion_factor * d_model
-        k = n_active(hidden_dim, d_model, k=own.pop("k"), k_percent=own.pop("k_percent"))
         return {
             "target": sae.target,
             "hidden_dim": hidden_dim,
-            "k": k,
             "lr": sae.lr,
             "batch_size": sae.batch_size,
             "epochs": sae.epochs,
             "max_rows": sae.max_rows,
             "seed": self.seed if sae.seed is None else sae.seed,
-            **own,
-            "aux_k": n_auxiliary(d_model, own["aux_k"]),
+            "lr_warmup": sae.lr_warmup,
+            "lr_decay": sae.lr_decay,
+            "dead_after_rows": sae.dead_after_rows,
+            "options": sae.sized(d_model, hidden_dim),
         }
 
 

@@ -304,10 +304,12 @@ def test_augmentation_leaves_the_originals_as_they_are(make: Make) -> None:
 
 def test_the_recipe_has_its_sizes(make: Make) -> None:
     recipe = make("seed=3").recipe  # 4 x 128; 128 / 32 is under 8; 128 / 2
-    assert (recipe["hidden_dim"], recipe["k"], recipe["aux_k"], recipe["seed"]) == (512, 8, 64, 3)
+    assert (recipe["hidden_dim"], recipe["seed"]) == (512, 3)
+    assert recipe["options"] == {"k": 8, "aux_k": 64, "aux_coefficient": 1 / 32}
     recipe = make("sae.hidden_dim=16384", "sae.k=9", "sae.aux_k=7", "sae.seed=4", "seed=3").recipe
-    assert (recipe["hidden_dim"], recipe["k"], recipe["aux_k"], recipe["seed"]) == (16384, 9, 7, 4)
-    assert make("sae.expansion_factor=8", "sae.k_percent=1").recipe["k"] == 10  # of 1,024
+    assert (recipe["hidden_dim"], recipe["seed"]) == (16384, 4)
+    assert (recipe["options"]["k"], recipe["options"]["aux_k"]) == (9, 7)
+    assert make("sae.expansion_factor=8", "sae.k_percent=1").recipe["options"]["k"] == 10  # of 1,024
 
 
 # --- where the model runs -----------------------------------------------------------------------------------

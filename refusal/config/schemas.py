@@ -11,6 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from refusal.sae.sizes import n_active, n_auxiliary
+
 
 def option(text: str, *, choices: tuple[str, ...] = (), low: float | None = None, high: float | None = None) -> Any:
     """Return the dataclass field of an option without default.
@@ -200,13 +202,21 @@ class Sae(Choice):
     batch_size: int = option("Rows of a training step.", low=1)
     epochs: float = option("Passes over the stored rows.", low=0)
     max_rows: int = option("At most this many rows are seen, all epochs together.", low=1)
+    lr_warmup: float = option("Share of the steps in which the learning rate rises from 0.", low=0, high=1)
+    lr_decay: float = option("Share of the steps in which it falls to 0 at the end.", low=0, high=1)
+    dead_after_rows: int = option("A feature is dead that was inactive for this many rows.", low=1)
     seed: int | None = option("Seed of its weights and of the order of rows; null: the seed of the study.", low=0)
     scope: str = option("One autoencoder for all prompts.", choices=("shared",))
 
 
+    def sized(self, d_model: int, hidden_dim: int) -> dict[str, Any]:
+        """Return the arguments of the class, those resolved that depend on its size."""
+        return self.arguments()
+
+
 @dataclass
-class TopKSae(Sae):
-    """The k largest features of a row are active (Gao et al. 2024)."""
+class KSparseSae(Sae):
+    """As many features are active as ``k`` says."""
 
     k: int | None = option("Active features of a row; null: k_percent, or 1/32 of the width within 8 and 64.", low=1)
     k_percent: float | None = option("Active features in percent of hidden_dim, instead of k.", low=0, high=100)
@@ -214,7 +224,16 @@ class TopKSae(Sae):
         "Dead features that help with the error; null: half the model's width, at most 512.", low=1
     )
     aux_coefficient: float = option("Weight of that help in the loss.", low=0)
-    dead_after_rows: int = option("A feature is dead that was inactive for this many rows.", low=1)
+
+    def sized(self, d_model: int, hidden_dim: int) -> dict[str, Any]:
+        """Return them with k in place of k_percent, and aux_k.
+
+        Raises:
+            InputError: More features are to be active than there are.
+        """
+        own = self.arguments()
+        k = n_active(hidden_dim, d_model, k=own.pop("k"), k_percent=own.pop("k_percent"))
+        return {**own, "k": k, "aux_k": n_auxiliary(d_model, self.aux_k)}
 
 
 @dataclass
@@ -342,7 +361,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "other": Data,
     },
     "model": {"planted": PlantedModel, "local": LocalModel, "hub": HubModel},
-    "sae": {"topk": TopKSae},
+    "sae": {"k_sparse": KSparseSae},
     "sampler": {"weighted": WeightedSampler, "other": Sampler},
     "circuits": {"ig": IgCircuits, "exact": ExactCircuits, "other": Circuits},
     "logger": {"wandb": WandbLogger, "other": Logger},

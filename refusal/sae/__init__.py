@@ -1,5 +1,5 @@
-"""Sparse autoencoders: one is trained on each chosen site, and its features are the nodes of circuits.
+"""Sparse autoencoders: they are trained on chosen sites, and their features are the nodes of circuits.
 
-A variant is one file with one class that overrides one method, ``SparseAutoencoder.select``: which features are
-active. The base class owns everything else: the training step, the losses, dead features, metrics.
+An architecture is one file with one class in ``architectures``, which says which features are active and what is
+minimised. The base class owns weights, units, use and dead features.
 """

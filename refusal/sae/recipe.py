@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -10,17 +12,20 @@ class Recipe:
     """How an autoencoder is built and trained."""
 
     target: str
-    """The class, by its import path: ``refusal.sae.topk.TopK``."""
+    """The class, by its import path: ``refusal.sae.architectures.topk.TopK``."""
     hidden_dim: int
     """Number of features, d_sae."""
-    k: int
-    """Active features of a row."""
     lr: float
     batch_size: int
     epochs: float
     max_rows: int
     """Training ends after so many rows, however many epochs that is."""
     seed: int
-    aux_k: int
-    aux_coefficient: float
+    lr_warmup: float
+    """Share of the steps in which the learning rate rises from 0, ..."""
+    lr_decay: float
+    """... and in which it falls to 0 at the end."""
     dead_after_rows: int
+    """A feature counts as dead that was inactive for so many rows."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Keyword arguments of the class, such as ``k``."""

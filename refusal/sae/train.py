@@ -34,8 +34,9 @@ from refusal.activations.store import ActivationStore
 from refusal.activations.stream import TRAINING_FOLDS
 from refusal.artifacts import write_json
 from refusal.models.sites import Site
+from refusal.sae.build import build
 from refusal.sae.figures import training_figure, write_png
-from refusal.sae.files import class_of, save_sae
+from refusal.sae.files import save_sae
 from refusal.sae.heldout import measure
 from refusal.sae.recipe import Recipe
 from refusal.sae.training import SideBySide
@@ -98,7 +99,7 @@ def train_sae(
         last_fraction=last_fraction,
         kinds=kinds,
     )
-    sae = class_of(recipe.target)(store.d_model, recipe.hidden_dim, recipe.k, seed=recipe.seed, recipe=recipe)
+    sae = build(recipe, store.d_model)
     sae.fit_units(_sample(rows, recipe.batch_size))
     training = SideBySide([sae], recipe)
     _fit(training, rows, steps, trainer, logger)

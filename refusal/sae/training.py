@@ -16,7 +16,6 @@ from refusal.sae import metrics
 from refusal.sae.base import SparseAutoencoder, Step
 from refusal.sae.recipe import Recipe
 
-WARMUP, DECAY = 0.05, 0.2  # shares of the steps in which the learning rate rises from 0, and falls to 0
 ADAM_EPS = 6.25e-10  # Gao et al., appendix A: gradients of a mean over d_model dimensions are small
 HISTORY_POINTS = 100  # a training is recorded about so often
 
@@ -53,12 +52,13 @@ class SideBySide(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return Adam with a learning rate that rises, stays, and falls."""
-        steps = self.trainer.max_steps
+        recipe, steps = self.recipe, self.trainer.max_steps
         fused = not self.trainer.gradient_clip_val  # in mixed precision Lightning cannot clip for a fused optimiser
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.recipe.lr, eps=ADAM_EPS, fused=fused)
+        optimizer = torch.optim.Adam(self.parameters(), lr=recipe.lr, eps=ADAM_EPS, fused=fused)
 
         def share(step: int) -> float:
-            return min(1.0, (step + 1) / max(1.0, WARMUP * steps), (steps - step) / max(1.0, DECAY * steps))
+            rising, falling = max(1.0, recipe.lr_warmup * steps), max(1.0, recipe.lr_decay * steps)
+            return min(1.0, (step + 1) / rising, (steps - step) / falling)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, share)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

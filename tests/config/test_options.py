@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from refusal import InputError
 from refusal.config.catalog import Catalog
 from refusal.config.options import from_config, register
-from refusal.config.schemas import Options, TopKSae, WeightedSampler
+from refusal.config.schemas import Options, KSparseSae, WeightedSampler
 from tests.commands import ROOT
 
 COMMANDS = ("collect", "train", "discover")
@@ -105,9 +105,9 @@ def test_a_choice_has_options_of_its_own() -> None:
     assert composed("sampler=uniform").sampler.arguments() == {}
     assert composed("data=xstest", "data.path=f").data.arguments() == {"path": "f"}
     assert composed("circuits=ig", "circuits.steps=4").circuits.arguments() == {"steps": 4}
-    assert set(composed("sae.k=3").sae.arguments()) == {field.name for field in fields(TopKSae)} - {
+    assert set(composed("sae.k=3").sae.arguments()) == {field.name for field in fields(KSparseSae)} - {
         field.name
-        for field in fields(TopKSae.__mro__[1])  # type: ignore[arg-type]
+        for field in fields(KSparseSae.__mro__[1])  # type: ignore[arg-type]
     }
 
 

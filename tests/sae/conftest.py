@@ -17,22 +17,22 @@ from refusal.sae.recipe import Recipe
 
 torch.set_num_threads(1)  # matrices this small gain nothing from a second, and other tests need it
 
-SITE = "mlp_1"
+SITE, OTHER_SITE = "mlp_1", "residuals_1"
 D_MODEL, N_DIRECTIONS = 16, 24
 PROMPTS, ROWS_PER_PROMPT = 30, 8
 
 RECIPE = Recipe(
-    target="refusal.sae.topk.TopK",
+    target="refusal.sae.architectures.topk.TopK",
     hidden_dim=64,
-    k=3,
     lr=5e-3,
     batch_size=64,
     epochs=10,
     max_rows=1_000_000,
     seed=0,
-    aux_k=8,
-    aux_coefficient=1 / 32,
+    lr_warmup=0.05,
+    lr_decay=0.2,
     dead_after_rows=1000,
+    options={"k": 3, "aux_k": 8, "aux_coefficient": 1 / 32},
 )
 
 
@@ -47,7 +47,7 @@ def sparse_rows(n: int, rng: np.random.Generator) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
-    """A store of 2 splits x 3 folds, 30 prompts of 8 rows, and another that must not train, in each."""
+    """A store of two sites and 2 splits x 3 folds, 30 prompts of 8 rows, and another that must not train, in each."""
     folder = tmp_path_factory.mktemp("store")
     shards, rng = [], np.random.default_rng(1)
     strata = [("hate", split, fold) for split in ("safe", "toxic") for fold in FOLDS]
@@ -55,7 +55,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
         others = rng.permutation(PROMPTS * (ROWS_PER_PROMPT - 1))
         prompt = np.concatenate([np.arange(PROMPTS), others // (ROWS_PER_PROMPT - 1)])
         # rows as those of BOS are, which must not train: a thousand times larger
-        values = np.concatenate([sparse_rows(len(prompt), rng), np.full((PROMPTS, D_MODEL), 1e5, np.float32)])
+        bos = np.full((PROMPTS, D_MODEL), 1e5, np.float32)
+        values = [np.concatenate([sparse_rows(len(prompt), rng), bos]) for _ in range(2)]
         prompt = np.concatenate([prompt, np.arange(PROMPTS)])
         columns = {"category": category, "split": split, "fold": fold, "response": "no", "n_tokens": ROWS_PER_PROMPT}
         columns |= {"first_token": 7, "refused": split == "toxic", "refusal_score": 1.0, "source": "", "variant": ""}
@@ -69,15 +70,15 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> ActivationStore:
             | {"index": [number * PROMPTS + i for i in range(PROMPTS)]},
             rows=dict.fromkeys(ROW_COLUMNS, prompt),
             sections=sections,
-            activations=[(SITE, values)],
+            activations=list(zip((SITE, OTHER_SITE), values, strict=True)),
             writes=None,
             failed={},
             kinds=TOKEN_KINDS,
             dtype="float32",
         )
-        counts = {"n_prompts": PROMPTS, "n_rows": len(values), "sections": sections}
+        counts = {"n_prompts": PROMPTS, "n_rows": len(values[0]), "sections": sections}
         shards.append({"file": file, "category": category, "split": split, "fold": fold, **counts})
-    manifest = {"schema_version": SCHEMA_VERSION, "sites": [SITE], "shards": shards, "refusal_tokens": [7]}
+    manifest = {"schema_version": SCHEMA_VERSION, "sites": [SITE, OTHER_SITE], "shards": shards, "refusal_tokens": [7]}
     manifest |= {
         "dtype": "float32",
         "positions": ["last", "prompt"],

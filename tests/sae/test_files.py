@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from refusal import InputError
 from refusal.models.sites import Site
-from refusal.sae.files import class_of, load_sae, save_sae
-from refusal.sae.topk import TopK
+from refusal.sae.architectures.topk import TopK
+from refusal.sae.files import load_sae, save_sae
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def test_the_files_say_what_they_hold(folder: Path):
     scale = cfg.pop("scale")
     assert cfg == {
         "fingerprint": "abc",
-        "architecture": "refusal.sae.topk.TopK",
+        "architecture": "refusal.sae.architectures.topk.TopK",
         "d_model": 8,
         "d_sae": 32,
         "k": 2,
@@ -99,7 +99,10 @@ def test_tensors_of_another_shape_or_not_finite_are_refused(folder: Path):
     [
         ({"k": 33}, "sae.k=33 must be from 1"),
         ({"k": "many"}, "does not describe an autoencoder"),
-        ({"architecture": "refusal.sae.topk.Missing"}, "there is no autoencoder 'refusal.sae.topk.Missing'"),
+        (
+            {"architecture": "refusal.sae.architectures.topk.Missing"},
+            "there is no autoencoder 'refusal.sae.architectures.topk.Missing'",
+        ),
         ({"architecture": "torch.nn.Linear"}, "'torch.nn.Linear' is not a SparseAutoencoder"),
         ({"architecture": "TopK"}, "there is no autoencoder 'TopK'"),
     ],
@@ -116,7 +119,3 @@ def test_a_configuration_that_is_no_object_is_refused(folder: Path):
         (folder / "cfg.json").write_text(content)
         with pytest.raises(InputError, match=r"cfg\.json"):
             load_sae(folder)
-
-
-def test_a_class_is_found_by_its_import_path():
-    assert class_of("refusal.sae.topk.TopK") is TopK

@@ -7,9 +7,9 @@ import torch
 
 from refusal.activations.store import ActivationStore
 from refusal.sae import heldout
+from refusal.sae.architectures.topk import TopK
 from refusal.sae.heldout import measure
 from refusal.sae.metrics import Quality
-from refusal.sae.topk import TopK
 from tests.sae.conftest import D_MODEL, PROMPTS, ROWS_PER_PROMPT, SITE
 
 N_ROWS = PROMPTS * ROWS_PER_PROMPT

@@ -173,8 +173,9 @@ def test_trainer_options_that_cannot_be_are_one_line(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"k": 65}, "sae.k=65 must be from 1 to"),
-        ({"target": "refusal.sae.topk.Bottom"}, "there is no autoencoder"),
+        ({"options": {"k": 65}}, "sae.k=65 must be from 1 to"),
+        ({"options": {"k": 8, "kk": 9}}, "cannot be made with .*unexpected keyword argument 'kk'"),
+        ({"target": "refusal.sae.architectures.topk.Bottom"}, "there is no autoencoder"),
         ({"batch_size": 0}, "sae.batch_size=0"),
     ],
 )

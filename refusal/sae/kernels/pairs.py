@@ -43,7 +43,9 @@ class Pairs:
         """Return the pairs of rows with equally many features each: indices [n_rows, n]."""
         n_rows, n = indices.shape
         rows = torch.arange(n_rows, device=indices.device).repeat_interleave(n)
-        return cls(rows, indices.reshape(-1), n_rows, n_features)
+        pairs = cls(rows, indices.reshape(-1), n_rows, n_features)
+        pairs.row_offsets = torch.arange(n_rows + 1, device=indices.device) * n
+        return pairs
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -1,0 +1,34 @@
+"""TopK: the k largest pre-codes of each row are its active features.
+
+Source: Makhzani and Frey, 2013, arXiv 1312.5663; Gao et al., 2024, arXiv 2406.04093.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import relu
+
+from refusal.sae.k_sparse import KSparse
+from refusal.sae.kernels.pairs import Pairs
+from refusal.sae.kernels.products import largest
+
+
+class TopK(KSparse):
+    """A sparse autoencoder with exactly k chosen features a row; its arguments are those of ``KSparse``."""
+
+    def activate(self, pre: Tensor) -> Tensor:
+        """Keep the k largest of each row, where they are positive."""
+        indices = largest(pre.detach(), self.k)
+        return torch.zeros_like(pre).scatter(1, indices, relu(pre.gather(1, indices)))
+
+    @torch.no_grad()
+    def sparse_codes(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the active codes of rows [batch, d_model]: values and features, both [batch, k]; no gradient."""
+        pre = self.pre_codes(x * self.scale - self.b_dec)
+        indices = largest(pre, self.k)
+        return relu(pre.gather(1, indices)), indices
+
+    def chosen_pairs(self, pre: Tensor) -> Pairs:
+        """Return the pairs of the k largest pre-codes of each row."""
+        return Pairs.of(largest(pre, self.k), self.d_sae)
