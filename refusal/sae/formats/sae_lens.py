@@ -1,0 +1,113 @@
+"""SAELens (6.54): ``sae_weights.safetensors`` and ``cfg.json``, as ``SAE.load_from_disk`` reads them.
+
+Tensors W_enc [d_in, d_sae], b_enc, W_dec [d_sae, d_in], b_dec, as here. Settings that change what is computed:
+
+    apply_b_dec_to_input            false: the encoder reads x, not x - b_dec; folded into b_enc
+    rescale_acts_by_decoder_norm    true: pre-codes are multiplied by the lengths of W_dec's rows, and codes divided by
+                                    them before decoding; folded, so that the rows have unit length
+    normalize_activations           anything but none: a scaling at run time, or one not folded yet; refused
+    reshape_activations             hook_z: reads the heads' outputs, which are no site here; refused
+
+Files of versions before 6.0 say ``activation_fn_str`` and ``hook_name`` at the top; those are read, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from refusal import InputError
+from refusal.artifacts import write_json
+from refusal.sae.architectures.topk import TopK
+from refusal.sae.base import SparseAutoencoder
+from refusal.sae.foreign import Options, Tensors, save_tensors
+from refusal.sae.formats import Format, Imported, Origin, our_version
+from refusal.sae.hook_names import TRANSFORMER_LENS, name_of, site_of
+from refusal.sae.plain import Plain
+
+CONFIG, WEIGHTS = "cfg.json", "sae_weights.safetensors"
+LAYOUT = "6.54.12"  # the version whose files these are: older ones are converted when they are loaded
+DEFAULT_K = 100
+
+
+def read(folder: Path) -> Imported:
+    """Read what SAELens saved, for use or as a checkpoint."""
+    cfg, tensors = Options.read(folder / CONFIG), Tensors.safetensors(folder / WEIGHTS)
+    for name in ("normalize_activations", "reshape_activations"):
+        if cfg.get(name, None) not in (None, False, "none"):
+            cfg.refuse(name, "it changes x in a way that its weights do not hold; fold it there before saving")
+    if cfg.get("finetuning_scaling_factor", False):
+        cfg.refuse("finetuning_scaling_factor", "codes are scaled once more; fold it into W_dec before saving")
+    architecture = _architecture(cfg)
+    if architecture not in READERS:
+        raise InputError(
+            f"{cfg.path}: the architecture '{architecture}' is none of ours; those are {', '.join(READERS)}"
+        )
+    plain = READERS[architecture](cfg, tensors)
+    return Imported((plain if cfg.get("apply_b_dec_to_input", True) else plain.reading_x()).build(), _origin(cfg))
+
+
+def write(folder: Path, sae: SparseAutoencoder, origin: Origin) -> None:
+    """Write what SAELens loads for use."""
+    if type(sae) not in WRITTEN_AS:
+        raise InputError(f"sae_lens has no architecture like {type(sae).__name__}; --to refusal keeps it")
+    plain = Plain.of(sae)
+    tensors = {"W_enc": plain.W_enc, "b_enc": plain.b_enc, "W_dec": plain.W_dec, "b_dec": plain.b_dec}
+    save_tensors(folder / WEIGHTS, tensors)
+    metadata = {"sae_lens_version": LAYOUT, "sae_lens_training_version": None, "refusal_version": our_version()}
+    if origin.model is not None:
+        metadata["model_name"] = origin.model
+    if origin.site is not None:
+        metadata["hook_name"] = name_of(origin.site, TRANSFORMER_LENS)
+    cfg = {
+        "architecture": WRITTEN_AS[type(sae)],
+        "d_in": sae.d_model,
+        "d_sae": sae.d_sae,
+        **plain.settings,
+        "dtype": "float32",
+        "device": "cpu",
+        "apply_b_dec_to_input": True,
+        "normalize_activations": "none",
+        "reshape_activations": "none",
+        "rescale_acts_by_decoder_norm": False,
+        "metadata": metadata,
+    }
+    write_json(folder / CONFIG, cfg)
+
+
+def _topk(cfg: Options, tensors: Tensors) -> Plain:
+    plain = replace(_weights(cfg, tensors), settings={"k": _k(cfg)})
+    return plain.with_unit_rows() if cfg.get("rescale_acts_by_decoder_norm", False) else plain
+
+
+def _weights(cfg: Options, tensors: Tensors) -> Plain:
+    d_model, d_sae = cfg.whole("d_in"), cfg.whole("d_sae")
+    return Plain(
+        TopK,
+        tensors.take("W_enc", d_model, d_sae),
+        tensors.take("b_enc", d_sae),
+        tensors.take("W_dec", d_sae, d_model),
+        tensors.take("b_dec", d_model),
+    )
+
+
+def _k(cfg: Options) -> int:
+    old = cfg.within("activation_fn_kwargs")
+    return old.whole("k") if "k" in old.content else cfg.whole("k", DEFAULT_K)
+
+
+def _architecture(cfg: Options) -> str:
+    """Its name; files of old versions say 'standard' of a TopK, too, and name the activation."""
+    activation = cfg.text("activation_fn_str") or cfg.text("activation_fn") or "relu"
+    return "topk" if activation == "topk" else cfg.text("architecture") or "standard"
+
+
+def _origin(cfg: Options) -> Origin:
+    said = {**cfg.content, **cfg.within("metadata").content}
+    return Origin(said.get("model_name"), site_of(said.get("hook_name"), TRANSFORMER_LENS))
+
+
+READERS: dict[str, Callable[[Options, Tensors], Plain]] = {"topk": _topk}
+WRITTEN_AS: dict[type[SparseAutoencoder], str] = {TopK: "topk"}
+FORMAT = Format("sae_lens", (WEIGHTS, CONFIG), read, write)

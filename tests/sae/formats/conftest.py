@@ -1,0 +1,59 @@
+"""An environment of its own for the libraries whose files are read and written here."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+PYTHON = "REFUSAL_PEERS_PYTHON"
+PACKAGES = ("torch<2.14", "sae-lens", "eai-sparsify", "dictionary-learning")
+Peers = Callable[..., "np.ndarray | None"]
+
+
+@pytest.fixture(scope="session")
+def peers_python() -> Path:
+    """A Python that has the libraries: the one that REFUSAL_PEERS_PYTHON names, or one made and kept in the cache."""
+    named = os.environ.get(PYTHON)
+    return Path(named) if named else _make(Path.home() / ".cache" / "refusal-circuits" / "peers")
+
+
+@pytest.fixture
+def peers(peers_python: Path, tmp_path: Path) -> Peers:
+    """Run ``peers.py`` on rows; return what the library reconstructs."""
+
+    def run(*arguments: str | Path, x: np.ndarray) -> np.ndarray | None:
+        rows, out = tmp_path / "rows.npy", tmp_path / "out.npy"
+        np.save(rows, x)
+        script = Path(__file__).with_name("peers.py")
+        done = subprocess.run(
+            [peers_python, script, *arguments, rows, out], capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr[-2000:]
+        return np.load(out) if out.exists() else None
+
+    return run
+
+
+def _make(folder: Path) -> Path:
+    """Make the environment, unless it is there whole."""
+    python, whole = folder / "bin" / "python", folder / "whole"
+    if whole.exists():
+        return python
+    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+    pip = [python, "-m", "pip", "--quiet"]
+    done = subprocess.run([*pip, "install", *PACKAGES], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip(f"pip cannot install {', '.join(PACKAGES)}: {done.stderr.strip().splitlines()[-1]}")
+    # the torchvision that sparsify's dependencies bring may be of another torch, and then breaks transformers
+    subprocess.run([*pip, "uninstall", "--yes", "torchvision"], check=True)
+    whole.touch()
+    return python

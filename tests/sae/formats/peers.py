@@ -1,0 +1,91 @@
+"""Runs in an environment that has SAELens, sparsify and dictionary_learning, and nothing of ours.
+
+python peers.py load LIBRARY FOLDER ROWS.npy OUT.npy         reconstruct with what the library loads from a folder
+python peers.py save LIBRARY KIND FOLDER ROWS.npy OUT.npy    have it save one of random weights, and reconstruct
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+D_MODEL, D_SAE, K = 16, 64, 4
+
+
+def load_sae_lens(folder: Path) -> Any:
+    return import_module("sae_lens").SAE.load_from_disk(folder, device="cpu")
+
+
+def load_sparsify(folder: Path) -> Any:
+    coder = import_module("sparsify").SparseCoder.load_from_disk(folder, device="cpu")
+    return lambda x: coder.decode(*coder.encode(x)[:2])
+
+
+def load_dictionary_learning(folder: Path) -> Any:
+    return import_module("dictionary_learning.utils").load_dictionary(str(folder), device="cpu")[0]
+
+
+def save_sae_lens(kind: str, folder: Path) -> None:
+    library, checkpoint = import_module("sae_lens"), kind.endswith("_checkpoint")
+    name = kind.removesuffix("_checkpoint")
+    more: dict[str, Any] = {"k": K} if "TopK" in name else {}
+    if name.startswith("Matryoshka"):
+        more["matryoshka_widths"] = [16, D_SAE]
+    centred = {"apply_b_dec_to_input": "JumpReLU" not in name}
+    sae = getattr(library, f"{name}TrainingSAE")(
+        getattr(library, f"{name}TrainingSAEConfig")(d_in=D_MODEL, d_sae=D_SAE, **more, **centred)
+    )
+    shake(sae)
+    (sae.save_model if checkpoint else sae.save_inference_model)(folder)
+
+
+def save_sparsify(kind: str, folder: Path) -> None:
+    library = import_module("sparsify")
+    options = {"multi_topk": kind == "multi_topk", "num_latents": 0 if kind == "expansion" else D_SAE}
+    coder = library.SparseCoder(D_MODEL, library.SparseCoderConfig(k=K, expansion_factor=4, **options))
+    shake(coder)
+    coder.save_to_disk(folder)
+
+
+def save_dictionary_learning(kind: str, folder: Path) -> None:
+    utils = import_module("dictionary_learning.utils")
+    more = {"k": K} if "TopK" in kind else {}
+    groups = {"group_sizes": [16, D_SAE - 16]} if kind.startswith("Matryoshka") else {}
+    sae = getattr(utils, kind)(D_MODEL, D_SAE, **more, **groups)
+    shake(sae)
+    folder.mkdir(parents=True)
+    torch.save(sae.state_dict(), folder / "ae.pt")
+    (folder / "config.json").write_text(json.dumps({"trainer": {"dict_class": kind, **more}}))
+
+
+def shake(module: torch.nn.Module) -> None:
+    """Move every weight away from how it begins: biases from 0, lengths of rows from 1, thresholds to 0.5 and more."""
+    generator = torch.Generator().manual_seed(0)
+    for name, value in module.state_dict().items():
+        if value.is_floating_point():
+            noise = torch.randn(value.shape, generator=generator).to(value)
+            if "threshold" in name:
+                value.copy_(0.5 + 0.1 * noise.abs())
+            else:
+                value.add_(0.2 * noise)
+
+
+@torch.no_grad()
+def main(task: str, library: str, *rest: str) -> None:
+    *kind, folder, rows, out = rest
+    if task == "save":
+        globals()[f"save_{library}"](*kind, Path(folder))
+        if kind[0].endswith("_checkpoint"):
+            return  # what is kept to go on training is not loaded for use in every architecture
+    sae = globals()[f"load_{library}"](Path(folder))
+    np.save(out, sae(torch.from_numpy(np.load(rows))).numpy())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,70 @@
+"""With the real packages, in an environment of their own: they load what is written here, and what they save is read.
+
+Slow: each library takes some ten seconds to import. ``REFUSAL_PEERS_PYTHON=python`` names an environment that has
+them; else one is made with pip, once.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from refusal.sae.architectures.topk import TopK
+from refusal.sae.base import SparseAutoencoder
+from refusal.sae.formats import Origin, read_sae, write_sae
+from tests.sae.formats import reference
+from tests.sae.formats.compare import gap, reconstruct
+from tests.sae.formats.conftest import Peers
+from tests.sae.formats.peers import D_MODEL, D_SAE, K
+
+pytestmark = pytest.mark.slow
+X = reference.rows(D_MODEL)
+TOLERANCE = 1e-5  # of the largest entry
+
+
+def ours(kind: type[SparseAutoencoder]) -> SparseAutoencoder:
+    """One of random weights, with an input scaling."""
+    sae = kind(D_MODEL, D_SAE, **({"k": K} if "k" in kind.settings else {}))
+    generator = torch.Generator().manual_seed(0)
+    for name, value in sae.state_dict().items():
+        if value.is_floating_point() and name != "scale":
+            value.add_(0.1 * torch.randn(value.shape, generator=generator).abs())
+    sae.scale.fill_(0.3)
+    return sae.eval().requires_grad_(False)
+
+
+WRITTEN = [("sae_lens", TopK), ("sparsify", TopK), ("dictionary_learning", TopK)]
+
+
+@pytest.mark.parametrize(("library", "kind"), WRITTEN, ids=lambda value: getattr(value, "__name__", value))
+def test_they_reconstruct_alike_from_what_is_written_here(
+    peers: Peers, tmp_path: Path, library: str, kind: type[SparseAutoencoder]
+):
+    sae = ours(kind)
+    write_sae(tmp_path / "layers.3", sae, Origin("tiny", "residuals_3"), library)
+    found = peers("load", library, tmp_path / "layers.3", x=X)
+    assert found is not None
+    print(f"{library} {kind.__name__}: {gap(found, reconstruct(sae, X)):.1e}")
+    assert gap(found, reconstruct(sae, X)) < TOLERANCE
+
+
+SAVED = [
+    ("sae_lens", "TopK"),
+    ("sparsify", "topk"),
+    ("sparsify", "multi_topk"),
+    ("sparsify", "expansion"),
+    ("dictionary_learning", "AutoEncoderTopK"),
+]
+
+
+@pytest.mark.parametrize(("library", "kind"), SAVED)
+def test_what_they_save_reconstructs_alike_here(peers: Peers, tmp_path: Path, library: str, kind: str):
+    wanted = peers("save", library, kind, tmp_path / "saved", x=X)
+    assert wanted is not None
+    found = reconstruct(read_sae(tmp_path / "saved"), X)
+    print(f"{library} {kind}: {gap(found, wanted):.1e}")
+    assert np.abs(wanted - wanted.mean(0)).max() > 0.5  # codes are active, so there is something to compare
+    assert gap(found, wanted) < TOLERANCE
