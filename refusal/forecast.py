@@ -39,7 +39,7 @@ def forecast(study: Study) -> str:
         recipe = study.recipe
         options = "".join(f", {name} {value}" for name, value in recipe["options"].items())
         lines.append(f"autoencoders   {recipe['hidden_dim']} features{options}, batches of {recipe['batch_size']}")
-        lines += [_line("sae", study.sae(site), study.has_sae(site)) for site in study.sites]
+        lines += [_line("sae", study.sae(key), study.has_sae(key)) for key in study.saes]
     if command == "discover" or study.options.callbacks.discovery:
         lines.append(_line("circuits", study.circuits, study.has(study.circuits)))
         lines.append(_line("report", study.study_report, study.has(study.study_report)))
@@ -110,7 +110,7 @@ def _guesses(study: Study, n_rows: int) -> list[str]:
     weights = 12 * n_layers * d_model**2  # of the blocks, in a transformer of the usual proportions
     disk, memory, work = 0, 4 * weights, 0.0
     if options.command != "collect":
-        recipe, missing = study.recipe, [site for site in study.sites if not study.has_sae(site)]
+        recipe, missing = study.recipe, [key for key in study.saes if not study.has_sae(key)]
         numbers = 2 * d_model * recipe["hidden_dim"]
         disk += 4 * numbers * len(missing)
         memory = max(memory, 16 * numbers + 4 * n_rows * d_model)  # weights, gradients, Adam's two; the site's rows

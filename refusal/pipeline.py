@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from refusal import InputError, stages
+from refusal import InputError, groups, stages
 from refusal.artifacts import CARD, building, complete, write_atomic
 from refusal.config.schemas import Options
 from refusal.forecast import forecast
@@ -31,7 +31,7 @@ class Locations:
     data_analysis: Path
     store: Path
     saes: Mapping[str, Path]
-    """By site."""
+    """By site; where there are several at one, by site, part of the prompts and seed, in words."""
     circuits: Path
     visualizations: Path
     report: Path
@@ -45,7 +45,7 @@ def locations(options: Options) -> Locations:
         model_dir=study.folder,
         data_analysis=study.data_analysis,
         store=study.store,
-        saes={str(site): study.sae(site) for site in study.sites},
+        saes=_saes(study),
         circuits=study.circuits,
         visualizations=study.visualizations,
         report=study.report,
@@ -66,14 +66,14 @@ def collect(options: Options) -> Path:
 
 
 def train(options: Options) -> dict[str, Path]:
-    """Have an autoencoder at each site; return their folders by site.
+    """Have the autoencoders; return their folders, named as in :class:`Locations`.
 
     Raises:
         InputError: One is missing, and ``train_saes`` is false.
     """
     study = _whole(options)
     _train(study)
-    return {str(site): study.sae(site) for site in study.sites}
+    return _saes(study)
 
 
 def discover(options: Options) -> Path:
@@ -140,15 +140,20 @@ def _train(study: Study) -> None:
             f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: an autoencoder trains on one "
             "device of one machine; several train at once as jobs of a multirun (-m launcher=joblib)"
         )
-    missing = [study.sae(site) for site in study.sites if not study.has_sae(site)]
+    study.check_sampler()
+    missing = [key for key in study.saes if not study.has_sae(key)]
     if missing and not study.options.train_saes:
-        raise InputError(f"there is no autoencoder in {missing[0]}, and train_saes=false; run train.py first")
+        raise InputError(
+            f"there is no autoencoder in {study.sae(missing[0])}, and train_saes=false; run train.py first"
+        )
     _collect(study)
-    n_found = sum(
-        have(study.sae(site), partial(study.has_sae, site), partial(stages.train, study, site)) for site in study.sites
-    )
+    n_found = len(study.saes) - (groups.have(study, missing) if missing else 0)
     if n_found:
-        say("sae", "found", f"{study.folder / 'saes'} ({n_found} of {len(study.sites)} sites)")
+        say("sae", "found", f"{study.folder / 'saes'} ({n_found} of {len(study.saes)})")
+
+
+def _saes(study: Study) -> dict[str, Path]:
+    return {key.label(study.recipe["seed"]): study.sae(key) for key in study.saes}
 
 
 def _discover(study: Study) -> bool:
@@ -158,8 +163,9 @@ def _discover(study: Study) -> bool:
         raise InputError(
             "model.response_tokens=0 asks for no responses, and without them nothing tells what is refused"
         )
+    study.check_readable()
     is_there = partial(study.has, study.circuits)
-    if not is_there() and not (study.has_store() and all(study.has_sae(site) for site in study.sites)):
+    if not is_there() and not (study.has_store() and all(map(study.has_sae, study.saes))):
         _train(study)
     return have(study.circuits, is_there, partial(stages.discover, study))
 

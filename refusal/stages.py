@@ -9,7 +9,8 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
 from importlib import import_module, metadata
@@ -20,6 +21,7 @@ from refusal import InputError
 from refusal.artifacts import building, clean_name, publish, read_json, write_json
 from refusal.models.sites import Site
 from refusal.progress import say
+from refusal.sae.scope import SaeKey
 from refusal.study import Study, locate
 
 if TYPE_CHECKING:
@@ -93,29 +95,31 @@ def collection_recipe(study: Study) -> CollectionRecipe:
     )
 
 
-def train(study: Study, site: Site) -> None:
-    """Train the autoencoder of a site."""
+def train(study: Study, keys: Sequence[SaeKey]) -> None:
+    """Train autoencoders of the same part of the prompts side by side."""
     from refusal.activations.store import ActivationStore
     from refusal.sae.recipe import Recipe
     from refusal.sae.train import train_sae
 
-    sampler, folder = study.options.sampler, study.sae(site)
-    made_from = {"content": study.content, "fingerprint": folder.name.rsplit("-", 1)[-1]}
-    with publish(folder, _card(study, **made_from)) as temporary:
-        train_sae(
-            ActivationStore(study.store),
-            site,
-            Recipe(**study.recipe),
-            temporary,
-            model=study.name,
-            sampler=partial(locate(sampler.target), **sampler.arguments()),
-            last_fraction=sampler.last_fraction,
-            kinds=sampler.kinds,
-            trainer=asdict(study.options.trainer),
-            logger=_logger(study, site),
-            cfg=made_from,
-        )
-    say("sae", "built", folder)
+    options, sampler = study.options, study.options.sampler
+    with ExitStack() as published:
+        for key in keys:
+            folder = study.sae(key)
+            made_from = {"content": study.content, "fingerprint": folder.name.rsplit("-", 1)[-1]}
+            temporary = published.enter_context(publish(folder, _card(study, **made_from)))
+            train_sae(
+                ActivationStore(study.store),
+                key.site,
+                Recipe(**{**study.recipe, "seed": key.seed}),
+                temporary,
+                model=study.name,
+                sampler=study.sampler(key.part),
+                last_fraction=sampler.last_fraction,
+                kinds=sampler.kinds,
+                trainer=asdict(options.trainer),
+                logger=_logger(study, key),
+                cfg={**made_from, "scope": options.sae.scope, "part": key.part.name},
+            )
 
 
 def discover(study: Study) -> None:
@@ -138,7 +142,7 @@ def discover(study: Study) -> None:
         bootstrap=options.bootstrap,
         seed=study.seed,
     )
-    names = {str(site): study.sae(site).name for site in study.sites}
+    names = {str(site): study.sae(study.read_with(site)).name for site in study.sites}
     with publish(study.circuits, _card(study, saes=names)) as folder:
         chat = load_model(study)
         discover(
@@ -168,7 +172,7 @@ def report(study: Study) -> None:
     """Write this study's report."""
     from refusal.report.build import build
 
-    saes = [study.sae(site) for site in study.sites]
+    saes = [study.sae(study.read_with(site)) for site in study.sites]
     with publish(study.study_report, _card(study)) as folder:
         write_json(folder / "verdict.json", read_json(study.circuits / "verdict.json"))
         build(
@@ -258,7 +262,7 @@ def _load(study: Study, site: Site) -> Any:
     """Load a site's autoencoder, and check that it was trained on these very activations."""
     from refusal.sae.files import CONFIG, load_sae
 
-    folder = study.sae(site)
+    folder = study.sae(study.read_with(site))
     sae = load_sae(folder, model=study.name, site=site)
     if read_json(folder / CONFIG).get("content") != study.content:
         raise InputError(
@@ -268,18 +272,18 @@ def _load(study: Study, site: Site) -> Any:
     return sae
 
 
-def _logger(study: Study, site: Site) -> Any:
+def _logger(study: Study, key: SaeKey) -> Any:
     """Return the logger of a training's curves: the W&B run that is open, files, or none."""
     kind = study.options.logger.kind
     if kind == "wandb" and "wandb" in sys.modules and sys.modules["wandb"].run is not None:
         from pytorch_lightning.loggers import WandbLogger
 
-        return WandbLogger(experiment=sys.modules["wandb"].run, prefix=str(site))
+        return WandbLogger(experiment=sys.modules["wandb"].run, prefix=key.label(study.recipe["seed"]))
     if kind in ("csv", "tensorboard"):
         loggers = import_module("pytorch_lightning.loggers")
         make = loggers.CSVLogger if kind == "csv" else loggers.TensorBoardLogger
         try:
-            return make(save_dir=study.folder / "logs", name=str(site), version=study.sae(site).name)
+            return make(save_dir=study.folder / "logs", name=str(key.site), version=study.sae(key).name)
         except ModuleNotFoundError as error:
             raise InputError("logger=tensorboard needs a package of that name: pip install tensorboard") from error
     return None

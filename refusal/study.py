@@ -8,6 +8,7 @@ devices or threads).
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from functools import cached_property, partial
@@ -18,6 +19,7 @@ from typing import Any
 from refusal import InputError
 from refusal.activations.kinds import check_kinds, kept_kinds
 from refusal.activations.portion import Portion, parse_portion
+from refusal.activations.samplers import Sampler, Stratum
 from refusal.artifacts import CARD, clean_name, fingerprint, read_json
 from refusal.config.schemas import HubModel, LocalModel, Options, PlantedData, PlantedModel
 from refusal.models.files import config_path, file_hashes, read_template, shape_of
@@ -27,6 +29,7 @@ from refusal.prompts.augment import augmented
 from refusal.prompts.planted import Vocabulary, make_vocabulary
 from refusal.prompts.prompt import CATEGORIES, Prompt
 from refusal.prompts.select import choose_prompts, with_folds
+from refusal.sae.scope import READ_WITH, WHOLE, Part, SaeKey, parts
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"  # the card of a store
@@ -103,15 +106,19 @@ class Study:
                 return manifest.parent
         return own
 
-    def sae(self, site: Site) -> Path:
-        """Where a site's autoencoder stands."""
-        made_from = {"content": self.content, "site": str(site), **self.training}
-        return self.folder / "saes" / str(site) / f"{clean_name(self.options.sae.name)}-{fingerprint(made_from)}"
+    def sae(self, key: SaeKey) -> Path:
+        """Where an autoencoder stands."""
+        name, (site, part, seed) = self.options.sae.name, key
+        trained_on = {"scope": self.options.sae.scope, "part": part.name}
+        training = {**self.training, "recipe": {**self.recipe, "seed": seed}}
+        made_from = {"content": self.content, "site": str(site), **trained_on, **training}
+        label = clean_name(name if part == WHOLE else f"{name}-{part.name}")
+        return self.folder / "saes" / str(site) / f"{label}-{fingerprint(made_from)}"
 
     @cached_property
     def circuits(self) -> Path:
         """Where circuits and comparison stand."""
-        saes = [self.sae(site).name for site in self.sites]
+        saes = [self.sae(key).name for key in self.saes if key.seed == self.recipe["seed"]]
         content = {"content": self.content, "saes": saes, "circuits": asdict(self.options.circuits)}
         return self.folder / "circuits" / fingerprint(content)
 
@@ -129,9 +136,9 @@ class Study:
         shards = read_json(self.store / MANIFEST)["shards"]
         return all((self.store / shard["file"]).is_file() for shard in shards)
 
-    def has_sae(self, site: Site) -> bool:
-        """Whether a site's autoencoder is there; with ``train_saes=false`` none is trained again, even by force."""
-        folder = self.sae(site)
+    def has_sae(self, key: SaeKey) -> bool:
+        """Whether an autoencoder is there; with ``train_saes=false`` none is trained again, even by force."""
+        folder = self.sae(key)
         return self.has(folder) or (not self.options.train_saes and (folder / CARD).is_file())
 
     # --- the model ---------------------------------------------------------------------------------
@@ -205,6 +212,53 @@ class Study:
             seed=self.seed,
         )
         return augmented(with_folds(chosen, self.seed), data.augment, self.seed)
+
+    # --- the autoencoders --------------------------------------------------------------------------
+
+    @cached_property
+    def saes(self) -> list[SaeKey]:
+        """All autoencoders of the study, those with the same rows next to each other."""
+        of_scope = parts(self.options.sae.scope, {prompt.category for prompt in self.prompts})
+        seeds = dict.fromkeys([self.recipe["seed"], *self.options.sae.also_seeds])
+        return [SaeKey(site, part, seed) for part in of_scope for site in self.sites for seed in seeds]
+
+    def read_with(self, site: Site) -> SaeKey:
+        """Return the autoencoder that circuits at a site are read with."""
+        return SaeKey(site, READ_WITH[self.options.sae.scope], self.recipe["seed"])
+
+    def check_readable(self) -> None:
+        """Find out before anything is trained whether circuits can be read with the autoencoders.
+
+        Raises:
+            InputError: They are of too many kinds for that.
+        """
+        scope = self.options.sae.scope
+        if scope not in READ_WITH:
+            raise InputError(
+                f"sae.scope={scope} is for train.py only: circuits of categories are compared in the features of one "
+                f"autoencoder a site; with discover.py use sae.scope={' or '.join(READ_WITH)}"
+            )
+        if READ_WITH[scope] != WHOLE and self.options.circuits.separate_safe_toxic:
+            raise InputError(
+                f"circuits.separate_safe_toxic=true compares circuits of safe and toxic prompts in the same features, "
+                f"and sae.scope={scope} gives each side its own; use sae.scope=shared"
+            )
+
+    def sampler(self, part: Part) -> Sampler:
+        """Return how often a row of a part comes from each stratum."""
+        sampler = self.options.sampler
+        return part.of(partial(locate(sampler.target), **sampler.arguments()))
+
+    def check_sampler(self) -> None:
+        """Find out before anything is collected whether every part has prompts to train on.
+
+        Raises:
+            InputError: One has none, or the sampler's options do not fit the prompts.
+        """
+        counts = Counter((prompt.category, prompt.split) for prompt in self.prompts if prompt.fold != "heldout")
+        strata = [Stratum(category, split, n) for (category, split), n in sorted(counts.items())]
+        for part in dict.fromkeys([WHOLE, *(key.part for key in self.saes)]):
+            self.sampler(part)(strata)
 
     # --- fingerprints ------------------------------------------------------------------------------
 

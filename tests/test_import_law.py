@@ -20,6 +20,8 @@ FLOW = (
     "calibration",
     "study",
     "stages",
+    "groups",
+    "spread",
     "forecast",
     "pipeline",
 )

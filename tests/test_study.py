@@ -17,11 +17,13 @@ from refusal.config.options import from_config, register
 from refusal.config.schemas import Options
 from refusal.models.sites import Site
 from refusal.prompts.planted import make_vocabulary, planted_prompts
+from refusal.sae.scope import WHOLE, SaeKey
 from refusal.study import Study
 from tests.commands import ROOT
 from tests.pipeline.whole import write_csvs
 
 SITE = Site("mlp", 1)
+SAE = SaeKey(SITE, WHOLE, 0)
 CATEGORIES = ("hate", "privacy", "violence")
 SMALL = ("data.n_safe=4", "data.n_hard=4", "data.n_toxic=4", "data.categories=[hate,privacy]", "layers=mlp_1")
 
@@ -52,7 +54,7 @@ def options(overrides: Sequence[str], script: str = "discover") -> Options:
 
 def folders(study: Study) -> dict[str, str]:
     """The names that carry fingerprints."""
-    return {"store": study.store.name, "sae": study.sae(SITE).name, "circuits": study.circuits.name}
+    return {"store": study.store.name, "sae": study.sae(study.read_with(SITE)).name, "circuits": study.circuits.name}
 
 
 # --- names and folders --------------------------------------------------------------------------------------
@@ -86,8 +88,8 @@ def test_folders_are_those_of_the_design(make: Make) -> None:
     home = Path("elsewhere/planted")
     assert study.data_analysis == home / "data_analysis"
     assert study.store.parent == home / "activations"
-    assert study.sae(SITE).parent == home / "saes" / "mlp_1"
-    assert study.sae(SITE).name.startswith("topk-")
+    assert study.sae(SAE).parent == home / "saes" / "mlp_1"
+    assert study.sae(SAE).name.startswith("topk-")
     assert study.circuits.parent == home / "circuits"
     assert study.visualizations == home / "visualizations" / "similarity_heatmaps"
     assert study.report == home / "report"
@@ -246,7 +248,7 @@ def test_a_store_with_more_sites_is_used(make: Make) -> None:
     assert make(*SMALL).store == larger
     assert make(*SMALL).has_store()
     assert make(*SMALL, "layers=mlp_1-3").store not in (own, larger)
-    assert folders(make(*SMALL))["sae"] == make(*SMALL, "layers=mlp_1-3").sae(SITE).name
+    assert folders(make(*SMALL))["sae"] == make(*SMALL, "layers=mlp_1-3").sae(SAE).name
     assert make(*SMALL, "force=true").store == own  # what is built again has its own name
     (larger / "shard-0000.h5").unlink()
     assert not make(*SMALL).has_store()
@@ -254,17 +256,17 @@ def test_a_store_with_more_sites_is_used(make: Make) -> None:
 
 def test_what_is_older_than_the_process_is_built_again_by_force(make: Make) -> None:
     study = make(*SMALL)
-    card = study.sae(SITE) / "card.json"
-    assert not study.has_sae(SITE)
+    card = study.sae(SAE) / "card.json"
+    assert not study.has_sae(SAE)
     card.parent.mkdir(parents=True)
     card.write_text("{}")
     forced = make(*SMALL, "force=true")
-    assert study.has_sae(SITE)
-    assert forced.has_sae(SITE)  # written since: another job of this multirun made it
+    assert study.has_sae(SAE)
+    assert forced.has_sae(SAE)  # written since: another job of this multirun made it
     os.utime(card, (1, 1))
-    assert study.has_sae(SITE)
-    assert not forced.has_sae(SITE)
-    assert make(*SMALL, "force=true", "train_saes=false").has_sae(SITE)
+    assert study.has_sae(SAE)
+    assert not forced.has_sae(SAE)
+    assert make(*SMALL, "force=true", "train_saes=false").has_sae(SAE)
 
 
 # --- prompts and recipe -------------------------------------------------------------------------------------

@@ -205,8 +205,13 @@ class Sae(Choice):
     lr_warmup: float = option("Share of the steps in which the learning rate rises from 0.", low=0, high=1)
     lr_decay: float = option("Share of the steps in which it falls to 0 at the end.", low=0, high=1)
     dead_after_rows: int = option("A feature is dead that was inactive for this many rows.", low=1)
-    seed: int | None = option("Seed of its weights and of the order of rows; null: the seed of the study.", low=0)
-    scope: str = option("One autoencoder for all prompts.", choices=("shared",))
+    seed: int | None = option("Seed of its first weights; null: the seed of the study.", low=0)
+    also_seeds: list[int] = option("More autoencoders from other first weights, on the same rows: [1,2].")
+    scope: str = option(
+        "What has autoencoders of its own: nothing, the safe and the toxic side, or each category.",
+        choices=("shared", "safe_toxic", "category"),
+    )
+    at_once: int | None = option("Autoencoders trained side by side; null: as many as fit in 2 GB.", low=1)
 
 
     def sized(self, d_model: int, hidden_dim: int) -> dict[str, Any]:

@@ -34,6 +34,6 @@ def normalised(strata: Sequence[Stratum], mass: Sequence[float] | np.ndarray) ->
     """
     total = float(np.sum(mass))
     if total <= 0:
-        splits = ", ".join(sorted({stratum.split for stratum in strata})) or "none"
-        raise InputError(f"the sampler leaves no rows to train on; the data have the splits: {splits}")
+        splits = ", ".join(sorted({stratum.split for stratum in strata if stratum.rows})) or "none"
+        raise InputError(f"the sampler leaves no rows to train on; there are rows of the splits: {splits}")
     return np.asarray(mass, dtype=np.float64) / total

@@ -28,7 +28,7 @@ def weights(
         category_weights: How much oftener a category's rows come than those of a category of weight 1, the default.
 
     Raises:
-        InputError: The fraction is not in 0..1, a weight is negative, or a category is unknown.
+        InputError: The fraction is not in 0..1, a weight is negative, or a category has no rows.
     """
     if not 0 <= toxic_fraction <= 1:
         raise InputError(f"sampler.toxic_fraction={toxic_fraction} is not between 0 and 1")
@@ -45,7 +45,10 @@ def _checked(category_weights: Mapping[str, float], strata: Sequence[Stratum]) -
     known = sorted({stratum.category for stratum in strata})
     for category, weight in category_weights.items():
         if category not in known:
-            raise InputError(f"unknown category '{category}' in sampler.category_weights; one of {', '.join(known)}")
+            raise InputError(
+                f"sampler.category_weights: there are no rows of category '{category}' to train on; "
+                f"there are of {', '.join(known)}"
+            )
         if not 0 <= weight < float("inf"):
             raise InputError(f"sampler.category_weights: {category}={weight} is not zero or a positive number")
     return category_weights
