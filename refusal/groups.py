@@ -3,21 +3,25 @@
 1. Those that see the same rows, which are those of the same part of the prompts, go together, as many as fit.
 2. Each has its own lock and is published by itself. Locks are taken in one order, so that processes whose groups
    overlap wait for each other and never in a circle; what another has made meanwhile is not made again.
+3. A killed training goes on from its checkpoints, in a hidden folder that is named by what is trained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import groupby
+from pathlib import Path
 
-from refusal import stages
-from refusal.artifacts import building, read_json
+from refusal import InputError, stages
+from refusal.artifacts import CARD, building, fingerprint, read_json, write_json
 from refusal.progress import say
 from refusal.sae.scope import SaeKey
-from refusal.study import MANIFEST, Study
+from refusal.study import MANIFEST, STARTED, Study
 
 ROOM = 2_000_000_000  # bytes for weights, gradients, Adam's two moments and the rows that are held
+MEMBERS = "members.json"
 
 
 def have(study: Study, keys: Sequence[SaeKey]) -> int:
@@ -48,7 +52,39 @@ def _have_group(study: Study, keys: Sequence[SaeKey]) -> int:
             locks.enter_context(building(folder))
         missing = [key for key in keys if not study.has_sae(key)]  # another process may have built some meanwhile
         if missing:
-            stages.train(study, missing)
+            with checkpoints(study, missing) as folder:
+                stages.train(study, missing, folder)
             for key in missing:
                 say("sae", "built", study.sae(key))
     return len(missing)
+
+
+@contextmanager
+def checkpoints(study: Study, keys: Sequence[SaeKey]) -> Iterator[Path]:
+    """Yield the folder of a training's checkpoints; remove it when the training has ended well.
+
+    It is called under the locks of all autoencoders that are trained. What an earlier run left stays, but with
+    ``force``, which builds from the start.
+    """
+    home = study.folder / "saes"
+    members = [str(study.sae(key).relative_to(home)) for key in keys]
+    folder = home / f".training-{fingerprint({'members': members})}"
+    if study.options.force and not _is_since(folder / MEMBERS, STARTED):
+        shutil.rmtree(folder, ignore_errors=True)
+    write_json(folder / MEMBERS, members)
+    try:
+        yield folder
+    except BaseException:
+        if [path.name for path in folder.iterdir()] == [MEMBERS]:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder, ignore_errors=True)
+    for other in home.glob(f".training-*/{MEMBERS}"):
+        with suppress(InputError, OSError):  # its own process has just removed it
+            begun = other.stat().st_mtime
+            if all(_is_since(home / name / CARD, begun) for name in read_json(other)):  # it came to its end elsewhere
+                shutil.rmtree(other.parent, ignore_errors=True)
+
+
+def _is_since(path: Path, moment: float) -> bool:
+    return path.is_file() and path.stat().st_mtime > moment

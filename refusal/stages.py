@@ -95,7 +95,7 @@ def collection_recipe(study: Study) -> CollectionRecipe:
     )
 
 
-def train(study: Study, keys: Sequence[SaeKey]) -> None:
+def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:  # noqa: ARG001  (the loop that uses it lands next)
     """Train autoencoders of the same part of the prompts side by side."""
     from refusal.activations.store import ActivationStore
     from refusal.sae.recipe import Recipe
