@@ -12,6 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from refusal.sae.kernels import loops
+
 
 class ByFeature(NamedTuple):
     """The pairs in the order of their features, those of one feature in the order of their rows."""
@@ -63,6 +65,10 @@ class Pairs:
 
 def sort_by_feature(rows: Tensor, features: Tensor, n_features: int) -> ByFeature:
     """Sort pairs, [n_pairs] each, by feature; those of one feature stay in their order."""
+    if rows.device.type == "cpu":
+        places = torch.empty_like(rows), torch.empty_like(rows), rows.new_empty(n_features + 1)
+        loops.sort_by_feature(*(x.contiguous().numpy() for x in (rows, features, *places)))
+        return ByFeature(*places)
     order = features.sort(stable=True).indices
     return ByFeature(order, rows[order], offsets(features, n_features))
 

@@ -1,4 +1,4 @@
-"""The heavy work of a training step as plain functions of tensors, on any device.
+"""The heavy work of a training step as plain functions of tensors: on a CPU in ``cpu``, elsewhere by torch.
 
 With the active pairs (b, i) in hand, the reconstruction and all gradients are weighted sums of few rows of a table,
 which is what ``embedding_bag`` computes:
@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, normalize
 
+from refusal.sae.kernels import cpu
 from refusal.sae.kernels.pairs import Pairs
 
 BLOCK_COLUMNS = 16  # in the first pass of ``largest``
@@ -28,6 +29,8 @@ def largest(x: Tensor, k: int) -> Tensor:
 
     Of many columns, the k largest lie in the k blocks with the largest maxima; so most columns are only read once.
     """
+    if _suits_cpu(x):
+        return cpu.largest(x, k)
     batch, n = x.shape
     if n < BLOCKS_PAY_FROM * k:
         return x.topk(k, dim=1, sorted=False).indices
@@ -66,6 +69,8 @@ def decode_gradients(grad: Tensor, values: Tensor, W_dec: Tensor, pairs: Pairs) 
     Returns:
         [n_pairs] and [n_features, d_model].
     """
+    if _suits_cpu(W_dec):
+        return cpu.decode_gradients(grad, values, W_dec, pairs)
     order, rows, offsets = pairs.by_feature
     with torch.enable_grad():
         weights = values[order].requires_grad_()
@@ -86,13 +91,29 @@ def gather_gradients(grad: Tensor, centred: Tensor, W_rows: Tensor, pairs: Pairs
     Returns:
         By W_rows [n_features, d_model], by b_enc [n_features], by b_dec [d_model].
     """
-    order, rows, offsets = pairs.by_feature
-    weights = grad[order]
-    d_rows = _bags(rows, centred, offsets, weights)
-    d_bias = _bags(rows, centred.new_ones(len(centred), 1), offsets, weights)[:, 0]
+    if _suits_cpu(W_rows):
+        d_rows, d_bias = cpu.gather_gradients(grad, centred, pairs)
+    else:
+        order, rows, offsets = pairs.by_feature
+        weights = grad[order]
+        d_rows = _bags(rows, centred, offsets, weights)
+        d_bias = _bags(rows, centred.new_ones(len(centred), 1), offsets, weights)[:, 0]
     return d_rows, d_bias, -(d_bias @ W_rows)
+
+
+def normalise_rows(W: Tensor) -> None:
+    """Bring the rows of [n, width] to unit length, in place; rows of zeros stay."""
+    if _suits_cpu(W):
+        cpu.normalise_rows(W)
+    else:
+        normalize(W, dim=1, out=W)
 
 
 def _bags(numbers: Tensor, table: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
     """Sum ``weight * table[number]`` between offsets: [n], [m, width], [bags + 1], [n] -> [bags, width]."""
     return embedding_bag(numbers, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
+
+
+def _suits_cpu(x: Tensor) -> bool:
+    """Whether the loops of ``cpu`` are made for such a tensor."""
+    return x.device.type == "cpu" and x.dtype == torch.float32
