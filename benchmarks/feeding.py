@@ -2,7 +2,7 @@
 
     python benchmarks/feeding.py [--turns 30] [--folder DIR] [--json FILE] [--fast]
 
-1. Time: ``train_sae`` with TopK on a store of d_model 4,096 in bfloat16, once with its rows in memory and once reading
+1. Time: ``train_saes`` with TopK on a store of d_model 4,096 in bfloat16, once with its rows in memory and once reading
    them from disk, each in a process of its own. They take turns of ten steps, the other one being stopped (SIGSTOP)
    meanwhile, so that whatever else the machine does falls on both alike. The claim is the ratio of the sums, in
    which every stall counts; the median of the turns' ratios is printed beside it. The one that reads from disk lives
@@ -236,7 +236,7 @@ def end(run: Run) -> dict[str, float]:
 
 
 def train_once(folder: Path, name: str, n_turns: int, shape: Shape, cgroup: Path | None) -> dict[str, float]:
-    """Train with the real ``train_sae``; only where its rows are held is set from here.
+    """Train with the real ``train_saes``; only where its rows are held is set from here.
 
     Returns the peaks of memory and of the page cache, in MB.
     """
@@ -268,7 +268,7 @@ def train_once(folder: Path, name: str, n_turns: int, shape: Shape, cgroup: Path
     train.ActivationDataModule = partial(ActivationDataModule, memory_bytes=held)  # type: ignore[misc]
     steps = WARM_UP + n_turns * TURN if n_turns else shape.memory_steps
     recipe = Recipe(
-        target="refusal.sae.topk.TopK",
+        target="refusal.sae.architectures.topk.TopK",
         hidden_dim=shape.d_sae,
         k=shape.k,
         lr=1e-4,
@@ -281,17 +281,17 @@ def train_once(folder: Path, name: str, n_turns: int, shape: Shape, cgroup: Path
         dead_after_rows=1 << 60,
     )
     with tempfile.TemporaryDirectory() as out:
-        train.train_sae(
+        train.train_saes(
             ActivationStore(folder),
-            SITE,
+            [train.Job(SITE, 0, Path(out), SITE)],
             recipe,
-            Path(out),
             model="synthetic",
             sampler=uniform.weights,
+            order_seed=0,
             last_fraction=0.05,
             kinds=["instruction"],
             trainer={"accelerator": "cpu", "devices": "1", "precision": "32-true", "callbacks": [Turns()]},
-            cfg={},
+            checkpoints=Path(out),
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
     return {"peak_mb": peak, "cache_mb": max(caches)}

@@ -95,31 +95,34 @@ def collection_recipe(study: Study) -> CollectionRecipe:
     )
 
 
-def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:  # noqa: ARG001  (the loop that uses it lands next)
+def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
     """Train autoencoders of the same part of the prompts side by side."""
     from refusal.activations.store import ActivationStore
     from refusal.sae.recipe import Recipe
-    from refusal.sae.train import train_sae
+    from refusal.sae.train import Job, train_saes
 
     options, sampler = study.options, study.options.sampler
     with ExitStack() as published:
+        jobs = []
         for key in keys:
             folder = study.sae(key)
             made_from = {"content": study.content, "fingerprint": folder.name.rsplit("-", 1)[-1]}
             temporary = published.enter_context(publish(folder, _card(study, **made_from)))
-            train_sae(
-                ActivationStore(study.store),
-                key.site,
-                Recipe(**{**study.recipe, "seed": key.seed}),
-                temporary,
-                model=study.name,
-                sampler=study.sampler(key.part),
-                last_fraction=sampler.last_fraction,
-                kinds=sampler.kinds,
-                trainer=asdict(options.trainer),
-                logger=_logger(study, key),
-                cfg={**made_from, "scope": options.sae.scope, "part": key.part.name},
-            )
+            cfg = {**made_from, "scope": options.sae.scope, "part": key.part.name}
+            jobs.append(Job(key.site, key.seed, temporary, key.label(study.recipe["seed"]), cfg))
+        train_saes(
+            ActivationStore(study.store),
+            jobs,
+            Recipe(**study.recipe),
+            model=study.name,
+            sampler=study.sampler(keys[0].part),
+            order_seed=study.seed,
+            last_fraction=sampler.last_fraction,
+            kinds=sampler.kinds,
+            trainer=asdict(options.trainer),
+            logger=_logger(study, checkpoints),
+            checkpoints=checkpoints,
+        )
 
 
 def discover(study: Study) -> None:
@@ -272,18 +275,18 @@ def _load(study: Study, site: Site) -> Any:
     return sae
 
 
-def _logger(study: Study, key: SaeKey) -> Any:
+def _logger(study: Study, checkpoints: Path) -> Any:
     """Return the logger of a training's curves: the W&B run that is open, files, or none."""
     kind = study.options.logger.kind
     if kind == "wandb" and "wandb" in sys.modules and sys.modules["wandb"].run is not None:
         from pytorch_lightning.loggers import WandbLogger
 
-        return WandbLogger(experiment=sys.modules["wandb"].run, prefix=key.label(study.recipe["seed"]))
+        return WandbLogger(experiment=sys.modules["wandb"].run)
     if kind in ("csv", "tensorboard"):
         loggers = import_module("pytorch_lightning.loggers")
         make = loggers.CSVLogger if kind == "csv" else loggers.TensorBoardLogger
         try:
-            return make(save_dir=study.folder / "logs", name=str(key.site), version=study.sae(key).name)
+            return make(save_dir=study.folder / "logs", name="saes", version=checkpoints.name.lstrip("."))
         except ModuleNotFoundError as error:
             raise InputError("logger=tensorboard needs a package of that name: pip install tensorboard") from error
     return None

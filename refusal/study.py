@@ -33,6 +33,7 @@ from refusal.sae.scope import READ_WITH, WHOLE, Part, SaeKey, parts
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"  # the card of a store
+CHANGES_WEIGHTS = ("precision", "gradient_clip_val", "accumulate_grad_batches")  # of the options of the trainer
 STARTED = time.time()
 """What is older than this process is built again where ``force`` says so."""
 
@@ -308,7 +309,7 @@ class Study:
         return {
             "recipe": self.recipe,
             "sampler": {**asdict(sampler), "kinds": sorted(set(sampler.kinds))},
-            "trainer": {name: getattr(self.options.trainer, name) for name in ("precision", "gradient_clip_val")},
+            "trainer": {name: getattr(self.options.trainer, name) for name in CHANGES_WEIGHTS},
         }
 
     @property

@@ -1,4 +1,4 @@
-"""A site's rows for Lightning: an endless training stream cut to a number of steps, and held-out batches."""
+"""Rows of several sites for Lightning: an endless training stream cut to a number of steps, and held-out batches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ActivationDataModule(pl.LightningDataModule):
 
     Args:
         store: Where the rows are.
-        site: Which of its sites.
+        sites: Which of its sites: a batch has the same rows of each, [n_sites, batch, d_model].
         sampler: Gives each stratum its weight; for held-out rows, too.
         batch_size: Rows of a batch, over all processes together.
         n_steps: Number of training batches.
@@ -34,13 +34,13 @@ class ActivationDataModule(pl.LightningDataModule):
         seed: What the order follows from.
         last_fraction: Share of rows from the last prompt position.
         kinds: Kinds of the other rows.
-        memory_bytes: The rows are held in memory up to this size, and read piece by piece beyond it.
+        memory_bytes: A site's rows are held in memory up to this size, and read piece by piece beyond it.
     """
 
     def __init__(
         self,
         store: ActivationStore,
-        site: Site | str,
+        sites: Sequence[Site | str],
         sampler: Sampler,
         *,
         batch_size: int,
@@ -54,7 +54,7 @@ class ActivationDataModule(pl.LightningDataModule):
         super().__init__()
         self._options: dict[str, Any] = {"batch_size": batch_size, "seed": seed}
         self._options |= {"last_fraction": last_fraction, "kinds": kinds, "memory_bytes": memory_bytes}
-        self._store, self._site, self._sampler = store, site, sampler
+        self._store, self._sites, self._sampler = store, tuple(sites), sampler
         self._n_steps, self._n_heldout = n_steps, n_heldout
         self._state: Mapping[str, Any] | None = None
         self._stream: RowStream | None = None
@@ -69,11 +69,11 @@ class ActivationDataModule(pl.LightningDataModule):
         return self._stream
 
     def train_dataloader(self) -> DataLoader[Tensor]:
-        """Return the training batches [batch, d_model]."""
+        """Return the training batches [n_sites, batch, d_model]."""
         return DataLoader(_Batches(self.stream, self._n_steps), batch_size=None)
 
     def val_dataloader(self) -> DataLoader[Tensor]:
-        """Return the held-out batches [batch, d_model], from their beginning."""
+        """Return the held-out batches [n_sites, batch, d_model], from their beginning."""
         rows = self._open(HELDOUT)
         return DataLoader(_Batches(rows, self._n_heldout, restart=True), batch_size=None)
 
@@ -87,9 +87,13 @@ class ActivationDataModule(pl.LightningDataModule):
         if self._stream is not None:
             self._stream.load_state_dict(state_dict)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the open rows out: each process of a distributed training opens its part."""
+        return {**self.__dict__, "_stream": None}
+
     def _open(self, folds: Sequence[str]) -> RowStream:
         rank, world = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
-        return RowStream(self._store, self._site, self._sampler, folds=folds, rank=rank, world=world, **self._options)
+        return RowStream(self._store, self._sites, self._sampler, folds=folds, rank=rank, world=world, **self._options)
 
 
 class _Batches(IterableDataset[Tensor]):

@@ -1,8 +1,9 @@
-"""An endless, shuffled stream of a site's rows, mixed as a sampler says.
+"""An endless, shuffled stream of the rows of one or several sites, mixed as a sampler says.
 
 1. For every row of a batch the sampler's weights pick a stratum, and ``last_fraction`` whether it is one of the
    last prompt positions, where refusal is decided, or another (``draws.py``).
 2. That pool gives its next row: without replacement until it is exhausted, then in a new order (``order.py``).
+   Several sites give the same rows: they are drawn once, and each site's activations of them are read.
 3. Rows belong to 16 lanes. Of W processes, rank r gets the rows of the lanes r mod W: whatever W, their batches
    together are the same. So that each row is used exactly once, ranks' parts of a batch differ by a few rows.
 4. A thread reads the next batches (``source.py``) while the last one is in use.
@@ -46,11 +47,13 @@ AHEAD = 4  # batches that are read in advance
 
 
 class RowStream(IterableDataset[Tensor]):
-    """Batches of a site's rows, float32 [batch, d_model], without end; for a DataLoader with ``batch_size=None``.
+    """Batches of rows, float32, without end; for a DataLoader with ``batch_size=None``.
+
+    A batch of one site is [batch, d_model]; of a list of sites, [n_sites, batch, d_model].
 
     Args:
         store: Where the rows are.
-        site: Which of its sites.
+        site: Which of its sites, or a list of them.
         sampler: Gives each stratum its weight.
         batch_size: Rows of a batch, over all processes together.
         seed: What the order follows from.
@@ -59,16 +62,16 @@ class RowStream(IterableDataset[Tensor]):
         kinds: Kinds of the other rows: prefix, special, instruction, template, response.
         rank: Which of the processes this is.
         world: Number of processes that share the batches.
-        memory_bytes: The rows are held in memory up to this size, and read piece by piece beyond it.
+        memory_bytes: A site's rows are held in memory up to this size, and read piece by piece beyond it.
 
     Raises:
-        InputError: The site or a kind was not collected, the sampler leaves no rows, or a number makes no sense.
+        InputError: A site or a kind was not collected, the sampler leaves no rows, or a number makes no sense.
     """
 
     def __init__(
         self,
         store: ActivationStore,
-        site: Site | str,
+        site: Site | str | Sequence[Site | str],
         sampler: Sampler = uniform.weights,
         *,
         batch_size: int,
@@ -91,7 +94,9 @@ class RowStream(IterableDataset[Tensor]):
         size, window = piece_shape(pools, row_bytes(store), memory_bytes)
         orders = [PoolOrder(pool.n_rows, size, (seed, i), window=window) for i, pool in enumerate(pools)]
         self._draws = Draws(orders, weights[weights > 0], batch_size, seed)
-        self._source = open_source(store, site, pools, orders, memory_bytes)
+        self._is_one = isinstance(site, Site | str)
+        sites = [site] if isinstance(site, Site | str) else site
+        self._sources = [open_source(store, one, pools, orders, memory_bytes) for one in sites]
         self._rank, self._world = rank, world
         self._identity = {"batch_size": batch_size, "seed": seed, "rows": [pool.n_rows for pool in pools]}
         self._place = self._draws.place  # after the last batch that was handed out
@@ -145,7 +150,8 @@ class RowStream(IterableDataset[Tensor]):
         ids, lanes = self._draws.next()
         if self._world > 1:
             ids = ids[lanes % self._world == self._rank]
-        return self._source.rows(ids), self._draws.place
+        rows = [source.rows(ids) for source in self._sources]
+        return rows[0] if self._is_one else np.stack(rows), self._draws.place
 
 
 def _check(batch_size: int, last_fraction: float, rank: int, world: int) -> None:

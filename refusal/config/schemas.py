@@ -311,10 +311,14 @@ class Trainer:
     accelerator: str = option("cpu, gpu, mps, or auto.")
     devices: str = option("Number of devices, or auto.")
     precision: str = option("Number type of training, such as 32-true or bf16-mixed.")
-    strategy: str = option("How devices share the work, as Lightning names it; auto: one device.")
+    strategy: str = option("How devices share the work, as Lightning names it; auto: one device, ddp_spawn: several.")
     num_nodes: int = option("Number of machines.", low=1)
-    gradient_clip_val: float | None = option("Greatest norm of a gradient; null: any.", low=0)
-    enable_progress_bar: bool = option("Whether Lightning shows its own progress bar.")
+    gradient_clip_val: float | None = option("Greatest norm of an autoencoder's gradient; null: any.", low=0)
+    accumulate_grad_batches: int = option("Batches whose gradients make up one step.", low=1)
+    checkpoint_minutes: float = option(
+        "How often a training is saved, to go on from there when it was killed; at most 2 % of its time.", low=0
+    )
+    enable_progress_bar: bool = option("Whether a terminal shows how far a training is.")
 
 
 @dataclass

@@ -1,30 +1,25 @@
-"""Train an autoencoder on one site's rows, measure it on held-out prompts, and write it down.
+"""Train autoencoders on the rows of their sites, measure them on held-out prompts, and write them down.
 
-1. Units from a sample of the training rows: their mean and their variance.
-2. Lightning runs min(epochs * rows, max_rows) rows through ``training.SideBySide``.
+1. Units from a sample of the training rows: their middle and their variance.
+2. Lightning runs min(epochs * rows, max_rows) rows through all of them side by side (``training``, ``fit``): the
+   store is read once, whatever their number, and each comes out as if it had trained alone.
 3. Quality on the held-out prompts' rows (``heldout``).
-4. ``sae.safetensors``, ``cfg.json``, ``history.json`` and ``training_plots/``.
+4. Of each: ``sae.safetensors``, ``cfg.json``, ``history.json`` and ``training_plots/``.
 
 The rows come from the folds ``calibration`` and ``train``; no label reaches the training.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import sys
-import warnings
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from refusal import InputError
 from refusal.activations.datamodule import ActivationDataModule
@@ -32,106 +27,148 @@ from refusal.activations.samplers import Sampler
 from refusal.activations.source import sections_of
 from refusal.activations.store import ActivationStore
 from refusal.activations.stream import TRAINING_FOLDS
-from refusal.artifacts import write_json
+from refusal.artifacts import fingerprint, write_json
 from refusal.models.sites import Site
 from refusal.sae.build import build
 from refusal.sae.figures import training_figure, write_png
 from refusal.sae.files import save_sae
+from refusal.sae.fit import fit
 from refusal.sae.heldout import measure
 from refusal.sae.recipe import Recipe
-from refusal.sae.training import SideBySide
+from refusal.sae.training import Member, SideBySide
 
-UNIT_ROWS = 4096  # mean and variance are taken from about so many rows
+UNIT_ROWS = 4096  # the units are taken from about so many rows
 SCHEMA_VERSION = 1
-EXPECTED_WARNINGS = (
-    ".*does not have many workers",  # the stream reads ahead itself
-    ".*IterableDataset. has .__len__. defined",  # one process reads it
-    ".*passed in a .val_dataloader. but have no .validation_step",  # see ``_fit``
-    ".*isinstance.treespec, LeafSpec.. is deprecated",  # within Lightning
-    ".*GPU available but not used",  # trainer=cpu
-)
 
 
-def train_sae(
+@dataclass(frozen=True)
+class Job:
+    """An autoencoder to be trained."""
+
+    site: Site | str
+    seed: int
+    """What its first weights follow from."""
+    folder: Path
+    """Where to write it: the temporary folder of ``artifacts.publish``."""
+    name: str
+    """What logs and messages call it; no two jobs share it."""
+    cfg: Mapping[str, Any] = field(default_factory=dict)
+    """What else its ``cfg.json`` should say, such as fingerprints."""
+
+
+def train_saes(
     store: ActivationStore,
-    site: Site | str,
+    jobs: Sequence[Job],
     recipe: Recipe,
-    folder: Path,
     *,
     model: str,
     sampler: Sampler,
+    order_seed: int,
     last_fraction: float,
     kinds: Collection[str],
     trainer: Mapping[str, Any],
     logger: Logger | None = None,
-    cfg: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Train an autoencoder and write it, its history and its plots into a folder.
+    checkpoints: Path,
+) -> list[dict[str, Any]]:
+    """Train autoencoders on the same rows; write each, its history and its plots into its folder.
 
     Args:
         store: The activations.
-        site: Which of its sites.
+        jobs: What to train: at one or several sites, from one or several first weights.
         recipe: What to build, and how to train it.
-        folder: Where to write: the temporary folder of ``artifacts.publish``.
         model: Name of the model, for ``cfg.json``.
         sampler: How often a row comes from each stratum.
+        order_seed: What the order of the rows follows from.
         last_fraction: Share of rows from the last prompt position.
         kinds: Kinds of the other rows, for training and for the held-out figures.
-        trainer: Keyword arguments of Lightning's Trainer (accelerator, devices, precision, ...).
-        logger: Where to log the training curves and the held-out figures.
-        cfg: What else ``cfg.json`` should say, such as fingerprints.
+        trainer: Keyword arguments of Lightning's Trainer (accelerator, devices, precision, ...), and
+            ``checkpoint_minutes``: how often a checkpoint is written; never, if it is left out.
+        logger: Where to log the training curves and the held-out figures, as ``NAME/train/loss`` and so on.
+        checkpoints: Folder of the checkpoint, from which a killed training goes on; the caller removes it when the
+            results are safe.
 
     Returns:
-        Held-out figures ``{"all": {...}, "last": {...}, ...}`` (see ``heldout``), ``steps`` and ``rows``.
+        Of each job the held-out figures ``{"all": {...}, "last": {...}, ...}`` (see ``heldout``), ``steps`` and
+        ``rows``.
 
     Raises:
-        InputError: The recipe does not fit the data, the training diverged, or the disk refuses.
+        InputError: The recipe does not fit the data, a training diverged, the checkpoint is of another training, or
+            the disk refuses.
     """
     sections = sections_of(store, kinds)
-    steps = n_steps(recipe, _n_rows(store, sampler, sections))
+    gathered = int(trainer.get("accumulate_grad_batches", 1))
+    n_batches = gathered * n_steps(recipe, _n_rows(store, sampler, sections), gathered)
+    sites = list(dict.fromkeys(str(job.site) for job in jobs))
     rows = ActivationDataModule(
         store,
-        site,
+        sites,
         sampler,
         batch_size=recipe.batch_size,
-        n_steps=steps,
-        seed=recipe.seed,
+        n_steps=n_batches,
+        seed=order_seed,
         last_fraction=last_fraction,
         kinds=kinds,
     )
-    sae = build(recipe, store.d_model)
-    sae.fit_units(_sample(rows, recipe.batch_size))
-    training = SideBySide([sae], recipe)
-    _fit(training, rows, steps, trainer, logger)
+    members = [
+        Member(job.name, build(replace(recipe, seed=job.seed), store.d_model), sites.index(str(job.site)), [])
+        for job in jobs
+    ]
+    sample = _sample(rows, recipe.batch_size)
+    for member in members:
+        member.sae.fit_units(sample[member.place])
+    training = SideBySide(members, recipe)
+    made_from = [asdict(recipe), order_seed, n_batches, last_fraction, sorted(kinds)]
+    identity = fingerprint({"jobs": [[str(job.site), job.seed] for job in jobs], "made_from": made_from})
+    fit(training, rows, n_batches // gathered, trainer, logger, checkpoints, identity)
+    done = {"steps": n_batches // gathered, "rows": n_batches * recipe.batch_size}
+    return [
+        {**_finish(member, store, job, recipe, model, sections, logger, done["steps"]), **done}
+        for member, job in zip(members, jobs, strict=True)
+    ]
+
+
+def _finish(
+    member: Member,
+    store: ActivationStore,
+    job: Job,
+    recipe: Recipe,
+    model: str,
+    sections: Collection[str],
+    logger: Logger | None,
+    steps: int,
+) -> dict[str, Any]:
+    """Measure a trained autoencoder, and write it down."""
+    sae = member.sae
     if not all(bool(value.isfinite().all()) for value in sae.parameters()):
-        raise InputError(f"the training at {site} diverged with sae.lr={recipe.lr}; lower it")
-    heldout = measure(sae, store, site, sections)
+        raise InputError(f"the training of {job.name} diverged at step {steps} with sae.lr={recipe.lr}; lower it")
+    heldout = measure(sae, store, job.site, sections)
     if logger is not None:
-        logger.log_metrics(_flat(heldout), steps)
-    save_sae(folder, sae, model=model, site=site, cfg={**cfg, "training": asdict(recipe)})
+        logger.log_metrics(_flat(job.name, heldout), steps)
+    training = asdict(replace(recipe, seed=job.seed))
+    save_sae(job.folder, sae, model=model, site=job.site, cfg={**job.cfg, "training": training})
     history = {
         "schema_version": SCHEMA_VERSION,
         "model": model,
-        "site": str(site),
+        "site": str(job.site),
         "hidden_dim": sae.d_sae,
         "k": sae.k,
-        "train": training.histories[0],
+        "train": member.history,
         "heldout": heldout,
     }
-    write_json(folder / "history.json", history)
-    write_png(training_figure(history), folder / "training_plots" / "training.png")
-    return {**heldout, "steps": steps, "rows": steps * recipe.batch_size}
+    write_json(job.folder / "history.json", history)
+    write_png(training_figure(history), job.folder / "training_plots" / "training.png")
+    return heldout
 
 
-def n_steps(recipe: Recipe, n_rows: int) -> int:
-    """Return how many batches a training takes that has ``n_rows`` rows an epoch.
+def n_steps(recipe: Recipe, n_rows: int, gathered: int = 1) -> int:
+    """Return how many steps a training takes that has ``n_rows`` rows an epoch, of ``gathered`` batches each.
 
     Raises:
         InputError: The batch size is not positive.
     """
     if recipe.batch_size < 1:
         raise InputError(f"sae.batch_size={recipe.batch_size} is not a positive number of rows")
-    return max(1, math.ceil(min(recipe.epochs * n_rows, recipe.max_rows) / recipe.batch_size))
+    return max(1, math.ceil(min(recipe.epochs * n_rows, recipe.max_rows) / (recipe.batch_size * gathered)))
 
 
 def _n_rows(store: ActivationStore, sampler: Sampler, sections: Collection[str]) -> int:
@@ -141,66 +178,18 @@ def _n_rows(store: ActivationStore, sampler: Sampler, sections: Collection[str])
 
 
 def _sample(rows: ActivationDataModule, batch_size: int) -> torch.Tensor:
-    """Return the first training rows, and put the rows back to their start: [about 4,096, d_model]."""
+    """Return the first training rows, and put the rows back to their start: [n_sites, about 4,096, d_model]."""
     start = rows.state_dict()
-    sample = torch.cat(list(islice(rows.stream, max(1, UNIT_ROWS // batch_size))))
+    sample = torch.cat(list(islice(rows.stream, max(1, UNIT_ROWS // batch_size))), 1)
     rows.load_state_dict(start)
     return sample
 
 
-def _fit(
-    training: SideBySide,
-    rows: ActivationDataModule,
-    steps: int,
-    options: Mapping[str, Any],
-    logger: Logger | None,
-) -> None:
-    """Run the training; one that diverged or was interrupted is an error, so that nothing of it is kept."""
-    settings = {
-        **options,
-        "enable_progress_bar": bool(options.get("enable_progress_bar")) and sys.stderr.isatty(),
-        "max_steps": steps,
-        "limit_val_batches": 0,  # held-out quality is measured once, on more rows, by ``measure``
-        "logger": logger or False,
-        "log_every_n_steps": 1,  # ``SideBySide`` decides itself what it logs
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-    }
-    with quiet_lightning():
-        try:
-            trainer = pl.Trainer(**settings)
-        except (MisconfigurationException, ValueError, TypeError, ImportError) as error:
-            cause = str(error).strip().splitlines()[0]
-            raise InputError(f"Lightning cannot train with these trainer options: {cause}") from error
-        try:
-            trainer.fit(training, datamodule=rows)
-        except SystemExit as stop:  # what Lightning makes of an interrupt
-            raise KeyboardInterrupt from stop
-
-
-@contextmanager
-def quiet_lightning() -> Iterator[None]:
-    """Hide Lightning's notes about devices, tips and workers; its warnings of other kinds and errors still show."""
-    names = ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            for message in EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-def _flat(heldout: Mapping[str, Any]) -> dict[str, float]:
-    """Name the held-out figures for a logger: ``heldout/fvu``, ``heldout_last/fvu``."""
+def _flat(name: str, heldout: Mapping[str, Any]) -> dict[str, float]:
+    """Name the held-out figures for a logger: ``NAME/heldout/fvu``, ``NAME/heldout_last/fvu``."""
     return {
-        f"{prefix}/{name}": value
+        f"{name}/{prefix}/{figure}": value
         for part, prefix in (("all", "heldout"), ("last", "heldout_last"))
-        for name, value in heldout[part].items()
+        for figure, value in heldout[part].items()
         if value is not None
     }

@@ -27,11 +27,11 @@ class Recorder(pl.LightningModule):
         self.validated: list[list[float]] = []
 
     def training_step(self, batch: Tensor, _index: int) -> Tensor:
-        self.seen.append(batch[:, 0].tolist())
+        self.seen.append(batch[0, :, 0].tolist())
         return self.weight * batch.mean()
 
     def validation_step(self, batch: Tensor, _index: int) -> None:
-        self.validated.append(batch[:, 3].tolist())
+        self.validated.append(batch[0, :, 3].tolist())
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.0)
@@ -39,7 +39,7 @@ class Recorder(pl.LightningModule):
 
 def fit(store: ActivationStore, folder: Path, resume: Path | None = None, **options: Any) -> Recorder:
     module = Recorder()
-    data = ActivationDataModule(store, SITE, weighted.weights, batch_size=16, n_steps=30, n_heldout=3, seed=4)
+    data = ActivationDataModule(store, [SITE], weighted.weights, batch_size=16, n_steps=30, n_heldout=3, seed=4)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         trainer = pl.Trainer(
@@ -86,8 +86,8 @@ def test_held_out_batches_are_the_same_every_time(mixed: ActivationStore, tmp_pa
 def test_each_process_gets_its_part(mixed: ActivationStore, world: int) -> None:
     parts = []
     for rank in range(world):
-        data = ActivationDataModule(mixed, SITE, weighted.weights, batch_size=64, n_steps=2, seed=4)
+        data = ActivationDataModule(mixed, [SITE], weighted.weights, batch_size=64, n_steps=2, seed=4)
         data.trainer = type("Trainer", (), {"global_rank": rank, "world_size": world})()  # type: ignore[assignment]
         parts.append(next(iter(data.train_dataloader())))
     whole = next(RowStream(mixed, SITE, weighted.weights, batch_size=64, seed=4))
-    assert sorted(torch.cat(parts)[:, 0].tolist()) == sorted(whole[:, 0].tolist())
+    assert sorted(torch.cat(parts, 1)[0, :, 0].tolist()) == sorted(whole[:, 0].tolist())

@@ -147,16 +147,16 @@ def test_rows_from_disk_come_in_the_order_of_rows_from_memory(tmp_path: Path) ->
     store = write_store(tmp_path, layout)
     # as many bytes as all rows need less one: not held in memory, yet the pieces are as long as before
     held, read = (stream_of(store, memory_bytes=4 * 4 * 1960 - less) for less in (0, 1))
-    assert isinstance(held._source, MemoryRows)
-    assert isinstance(read._source, DiskRows)
+    assert isinstance(held._sources[0], MemoryRows)
+    assert isinstance(read._sources[0], DiskRows)
     assert torch.equal(take(held, 200), take(read, 200))
 
 
 def test_memory_for_rows_from_disk_is_bounded(tmp_path: Path) -> None:
     store = write_store(tmp_path, [("hate", "toxic", "train", 900, 10)])
     stream = stream_of(store, memory_bytes=32_000, last_fraction=0.1)
-    assert isinstance(stream._source, DiskRows)
-    assert 16_000 < stream._source._data.nbytes <= 32_000  # 9,000 rows of 16 bytes would be 144,000
+    assert isinstance(stream._sources[0], DiskRows)
+    assert 16_000 < stream._sources[0]._data.nbytes <= 32_000  # 9,000 rows of 16 bytes would be 144,000
 
 
 def test_only_the_asked_folds_and_strata_come(mixed: ActivationStore) -> None:
@@ -187,7 +187,7 @@ def test_a_batch_of_few_pieces_of_many_shards_still_mixes_their_prompts(tmp_path
     store = write_store(tmp_path, [("hate", "safe", "train", 128, 32)] * 20)
     # pieces of 1,024 rows, two of each of the 16 lanes at a time, of 80 in all
     stream = stream_of(store, sampler=uniform.weights, batch_size=1024, last_fraction=1 / 32, memory_bytes=1 << 20)
-    assert isinstance(stream._source, DiskRows)
+    assert isinstance(stream._sources[0], DiskRows)
     distinct = [len(set(next(stream)[:, 1].tolist())) for _ in range(30)]
     # a true shuffle's rows are of about 2560 * (1 - exp(-1024 / 2560)) prompts
     assert np.mean(distinct) == pytest.approx(844, rel=0.05)

@@ -22,7 +22,7 @@ from refusal.artifacts import publish, read_json
 from refusal.sae.files import load_sae
 from refusal.sae.heldout import measure
 from refusal.sae.recipe import Recipe
-from refusal.sae.train import n_steps, train_sae
+from refusal.sae.train import Job, n_steps, train_saes
 from refusal.sae.training import SideBySide
 from tests.sae.conftest import PROMPTS, ROWS_PER_PROMPT, SITE
 
@@ -31,9 +31,16 @@ TRAINER = {"accelerator": "cpu", "devices": "1", "precision": "32-true", "strate
 
 
 def _train(store: ActivationStore, recipe: Recipe, folder: Path, **change: Any) -> dict[str, Any]:
-    options = {"sampler": uniform.weights, "last_fraction": 0.25, "kinds": ["instruction"]}
-    options |= {"trainer": TRAINER, "cfg": {}, "model": "tiny"}
-    return train_sae(store, SITE, recipe, folder, **{**options, **change})
+    """Train one autoencoder into a folder."""
+    job = Job(change.pop("site", SITE), recipe.seed, folder, SITE, change.pop("cfg", {}))
+    (result,) = train_all(store, recipe, [job], checkpoints=folder.with_name(".checkpoints"), **change)
+    return result
+
+
+def train_all(store: ActivationStore, recipe: Recipe, jobs: Sequence[Job], **change: Any) -> list[dict[str, Any]]:
+    """Train autoencoders side by side."""
+    options = {"sampler": uniform.weights, "order_seed": 0, "last_fraction": 0.25, "kinds": ["instruction"]}
+    return train_saes(store, jobs, recipe, **{**options, "trainer": TRAINER, "model": "tiny", **change})
 
 
 def test_a_training_explains_held_out_rows_and_writes_everything(
@@ -124,7 +131,7 @@ def test_a_logger_gets_the_curves_and_the_heldout_figures(store: ActivationStore
     logger.save()
     table = (tmp_path / "logs" / "a" / "metrics.csv").read_text()
     for name in ("train/loss", "train/fvu", "train/l0", "train/dead_features", "heldout/fvu", "heldout_last/l0"):
-        assert name in table
+        assert f"mlp_1/{name}" in table
     assert str(result["all"]["fvu"]) in table
 
 
@@ -135,7 +142,7 @@ def test_mixed_precision_trains_as_well(store: ActivationStore, recipe: Recipe, 
 
 def test_a_training_that_diverges_is_an_error(store: ActivationStore, recipe: Recipe, tmp_path: Path):
     with (
-        pytest.raises(InputError, match=r"mlp_1 diverged with sae.lr=1e\+38; lower it"),
+        pytest.raises(InputError, match=r"mlp_1 diverged at step 1 with sae.lr=1e\+38; lower it"),
         publish(tmp_path / "sae", {}) as folder,
     ):
         _train(store, replace(recipe, lr=1e38, epochs=1), folder)
@@ -188,15 +195,4 @@ def test_a_recipe_that_makes_no_sense_is_one_line(
 
 def test_a_site_that_was_not_collected_is_one_line(store: ActivationStore, recipe: Recipe, tmp_path: Path):
     with pytest.raises(InputError, match="mlp_0 is not in"):
-        train_sae(
-            store,
-            "mlp_0",
-            recipe,
-            tmp_path,
-            model="tiny",
-            sampler=uniform.weights,
-            last_fraction=0.25,
-            kinds=["instruction"],
-            trainer=TRAINER,
-            cfg={},
-        )
+        _train(store, recipe, tmp_path, site="mlp_0")

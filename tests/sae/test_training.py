@@ -7,11 +7,11 @@ import pytorch_lightning as pl
 
 from refusal.sae.architectures.topk import TopK
 from refusal.sae.recipe import Recipe
-from refusal.sae.training import SideBySide
+from refusal.sae.training import Member, SideBySide
 
 
 def test_the_learning_rate_rises_stays_and_falls(recipe: Recipe):
-    training = SideBySide([TopK(4, 64, 3)], recipe)
+    training = SideBySide([Member("mlp_1", TopK(4, 64, 3), 0, [])], recipe)
     training.trainer = pl.Trainer(max_steps=100, logger=False, enable_checkpointing=False, accelerator="cpu")
     made = training.configure_optimizers()
     optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
