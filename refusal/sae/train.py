@@ -30,12 +30,13 @@ from refusal.activations.stream import TRAINING_FOLDS
 from refusal.artifacts import fingerprint, write_json
 from refusal.models.sites import Site
 from refusal.sae.build import build
-from refusal.sae.figures import training_figure, write_png
+from refusal.sae.figures.training import training_figure
 from refusal.sae.files import save_sae
 from refusal.sae.fit import fit
 from refusal.sae.heldout import measure
 from refusal.sae.recipe import Recipe
 from refusal.sae.training import Member, SideBySide
+from refusal.style import save_png
 
 UNIT_ROWS = 4096  # the units are taken from about so many rows
 SCHEMA_VERSION = 1
@@ -156,7 +157,7 @@ def _finish(
         "heldout": heldout,
     }
     write_json(job.folder / "history.json", history)
-    write_png(training_figure(history), job.folder / "training_plots" / "training.png")
+    save_png(training_figure(history), job.folder / "training_plots" / "training.png")
     return heldout
 
 

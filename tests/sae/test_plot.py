@@ -10,7 +10,7 @@ import pytest
 
 from refusal.artifacts import write_json
 from refusal.sae.plot import main
-from tests.sae.test_figures import history
+from tests.sae.figures.made_up import history
 
 
 @pytest.fixture
@@ -26,21 +26,31 @@ def _drawn(outputs: Path) -> set[str]:
 
 TINY = {
     "tiny/saes/layer_comparison.png",
+    "tiny/saes/pareto.png",
     "tiny/saes/mlp_0/topk-abc/training_plots/training.png",
     "tiny/saes/mlp_1/topk-abc/training_plots/training.png",
 }
-OTHER = {"other/saes/layer_comparison.png", "other/saes/residuals_0/topk-abc/training_plots/training.png"}
+OTHER = {
+    "other/saes/layer_comparison.png",
+    "other/saes/pareto.png",
+    "other/saes/residuals_0/topk-abc/training_plots/training.png",
+}
 
 
 def test_all_models_are_drawn(outputs: Path, capsys: pytest.CaptureFixture[str]):
     assert main(["--output-dir", str(outputs)]) == 0
     assert _drawn(outputs) == TINY | OTHER
-    assert len(capsys.readouterr().out.splitlines()) == 5
+    assert len(capsys.readouterr().out.splitlines()) == 7
 
 
 def test_one_model_is_drawn_with_its_layers(outputs: Path):
     assert main(["--output-dir", str(outputs), "--model", "tiny"]) == 0
     assert _drawn(outputs) == TINY
+
+
+def test_fvu_against_l0_alone_is_drawn(outputs: Path):
+    assert main(["--output-dir", str(outputs), "--pareto"]) == 0
+    assert _drawn(outputs) == {"tiny/saes/pareto.png", "other/saes/pareto.png"}
 
 
 def test_one_history_is_drawn(outputs: Path):
@@ -54,6 +64,7 @@ def test_one_history_is_drawn(outputs: Path):
         (["--output-dir", "{}/nothing"], "there are no trained autoencoders in"),
         (["--output-dir", "{}", "--model", "tini"], "no trainings of the model 'tini'; it has: other, tiny"),
         (["--history", "{}/history.json"], "there is no"),
+        (["--history", "{}/history.json", "--pareto"], "--pareto compares trainings, and --history is only one"),
         (["--history", "{}/broken.json"], "is not valid JSON"),
         (["--history", "{}/verdict.json"], "is not the history of a training: it lacks model, site"),
     ],
