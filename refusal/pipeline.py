@@ -8,15 +8,16 @@ under a lock, so that two processes never build the same; ``force`` builds again
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from refusal import InputError, groups, stages
+from refusal import InputError, groups, spread, stages
 from refusal.artifacts import CARD, building, complete, write_atomic
-from refusal.config.schemas import Options
+from refusal.config.schemas import Options, Trainer
 from refusal.forecast import forecast
 from refusal.progress import say
 from refusal.stages import have
@@ -134,12 +135,7 @@ def _collect(study: Study) -> None:
 
 
 def _train(study: Study) -> None:
-    trainer = study.options.trainer
-    if (trainer.devices, trainer.num_nodes) != ("1", 1):  # the other processes would wait for the first one's locks
-        raise InputError(
-            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes}: an autoencoder trains on one "
-            "device of one machine; several train at once as jobs of a multirun (-m launcher=joblib)"
-        )
+    _check_devices(study.options.trainer)
     study.check_sampler()
     missing = [key for key in study.saes if not study.has_sae(key)]
     if missing and not study.options.train_saes:
@@ -147,9 +143,21 @@ def _train(study: Study) -> None:
             f"there is no autoencoder in {study.sae(missing[0])}, and train_saes=false; run train.py first"
         )
     _collect(study)
-    n_found = len(study.saes) - (groups.have(study, missing) if missing else 0)
+    have_all = spread.have if study.options.trainer.strategy == spread.SITES else groups.have
+    n_found = len(study.saes) - (have_all(study, missing) if missing else 0)
     if n_found:
         say("sae", "found", f"{study.folder / 'saes'} ({n_found} of {len(study.saes)})")
+
+
+def _check_devices(trainer: Trainer) -> None:
+    """Find out whether all processes of a training are its own: others would run the whole command, and wait here."""
+    starts_its_own = trainer.strategy == spread.SITES or trainer.strategy.endswith(("_spawn", "_fork"))
+    if trainer.num_nodes != 1 or not (starts_its_own or re.fullmatch("1|[0-9]+,", trainer.devices)):
+        raise InputError(
+            f"trainer.devices={trainer.devices} trainer.num_nodes={trainer.num_nodes} trainer.strategy="
+            f"{trainer.strategy}: for several devices of one machine use trainer=sites (each trains some of the "
+            "autoencoders) or trainer=ddp (they share each batch)"
+        )
 
 
 def _saes(study: Study) -> dict[str, Path]:

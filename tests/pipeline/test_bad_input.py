@@ -145,7 +145,7 @@ def test_a_model_that_never_or_always_refuses(fails: Fails, here: Path) -> None:
         ("collect", ("layers.names=[mpl_1]",), "unknown layer 'mpl_1', did you mean mlp_1?"),
         ("train", ("layers=residuals_9",), "'residuals_9' is past the model's depth: its 4 blocks are residuals_0 to"),
         ("train", ("layers=mlp_2-9",), "'mlp_2-9' is past the model's depth: its 4 blocks are mlp_0 to mlp_3"),
-        ("train", ("trainer.devices=2",), "trainer.devices=2 trainer.num_nodes=1: an autoencoder trains on one device"),
+        ("train", ("trainer.devices=2",), "trainer.num_nodes=1 trainer.strategy=auto: for several devices of"),
         ("train", ("sae.k=100", "sae.hidden_dim=64"), "sae.k=100 is more than sae.hidden_dim=64"),
         ("discover", ("data.categories=[]",), "data.categories: no category is chosen; the data have: deception, "),
         ("discover", ("data=orbench_mini", "data.categories=[hat]"), "the category 'hat' (did you mean 'hate'?)"),
