@@ -23,10 +23,11 @@ from torch.nn import functional
 from refusal import InputError
 from refusal.sae.geometric_median import geometric_median
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import sum_by_row
+from refusal.sae.kernels.products import normalise_rows, sum_by_row
 from refusal.sae.ranks import agree_on_idle
 
 NEVER = 1 << 60  # rows
+FIRST_WEIGHTS = 240_604_093  # so that made-up rows of the same seed do not share their directions with first weights
 
 
 class Step(NamedTuple):
@@ -34,7 +35,7 @@ class Step(NamedTuple):
 
     loss: Tensor
     x: Tensor
-    """[batch, d_model]"""
+    """The rows, but for a shift that is the same for all, [batch, d_model]."""
     error: Tensor
     """x - x_hat without its graph, [batch, d_model]"""
     is_active: Tensor
@@ -69,7 +70,8 @@ class SparseAutoencoder(nn.Module):
         if d_sae < 1:
             raise InputError(f"sae.hidden_dim={d_sae} is not a positive number of features")
         self.d_model, self.d_sae, self.dead_after_rows = d_model, d_sae, dead_after_rows
-        directions = torch.randn(d_sae, d_model, generator=torch.Generator().manual_seed(seed))
+        generator = torch.Generator().manual_seed(FIRST_WEIGHTS + seed)
+        directions = torch.randn(d_sae, d_model, generator=generator)
         self.W_dec = nn.Parameter(functional.normalize(directions, dim=1))
         self.W_enc_rows = nn.Parameter(self.W_dec.detach().clone())  # tied at first; [d_sae, d_model], see kernels
         self.b_enc = nn.Parameter(torch.zeros(d_sae))
@@ -95,7 +97,7 @@ class SparseAutoencoder(nn.Module):
     @torch.no_grad()
     def after_update(self) -> None:
         """Bring the decoder's rows back to unit length; called after every step of the optimiser."""
-        functional.normalize(self.W_dec, dim=1, out=self.W_dec)
+        normalise_rows(self.W_dec)
 
     # --- its use, in the model's units ----------------------------------------------------------------
 

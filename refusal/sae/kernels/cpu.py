@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,25 +59,36 @@ def largest(x: Tensor, k: int) -> Tensor:
     return columns
 
 
-def decode_gradients(grad: Tensor, values: Tensor, W_dec: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Return the gradients by the values [n_pairs] and by W_dec [n_features, d_model]; see ``products``."""
-    d_values, d_W_dec = torch.empty_like(values), empty(*W_dec.shape)
-    arrays = [x.numpy() for x in (grad.contiguous(), values, W_dec, *pairs.by_feature, d_values, d_W_dec)]
-    _run(loops.decode_gradients, _by_work(pairs), *arrays)
-    return d_values, d_W_dec
+def encode(centred: Tensor, W_rows: Tensor, b_enc: Tensor) -> Tensor:
+    """Return all pre-codes, [batch, n_features]."""
+    return torch.addmm(b_enc, centred, W_rows.T, out=empty(len(centred), len(W_rows)))
 
 
-def gather_gradients(grad: Tensor, centred: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Return the gradients by the encoder [n_features, d_model] and by b_enc [n_features]; see ``products``."""
-    d_W_rows, d_b_enc = empty(pairs.n_features, centred.shape[1]), torch.empty(pairs.n_features)
-    arrays = [x.numpy() for x in (grad, centred.contiguous(), *pairs.by_feature, d_W_rows, d_b_enc)]
-    _run(loops.gather_gradients, _by_work(pairs), *arrays)
-    return d_W_rows, d_b_enc
+def reconstruct(pre: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor) -> tuple[Tensor, Tensor]:
+    """Return codes [n_pairs] and errors [n_prefixes, batch, d_model]; see ``products``."""
+    values, errors = torch.empty(len(pairs)), empty(len(ends), *centred.shape)
+    tensors = (pre, centred, W_dec, pairs.row_offsets, pairs.features, ends, values, errors)
+    _run(loops.reconstruct, _even(len(centred)), *_arrays(tensors))
+    return values, errors
+
+
+def weight_gradients(
+    grads: Tensor, factor: float, values: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients by W_dec and W_enc [n_features, d_model] and by b_enc [n_features]; see ``products``."""
+    results = empty(*W_dec.shape), empty(*W_dec.shape), torch.empty(len(W_dec))
+    inputs = _arrays((values, centred, W_dec, *pairs.by_feature, ends, *results))
+    _run(loops.weight_gradients, _by_work(pairs), grads.numpy(), np.float32(factor), *inputs)
+    return results
 
 
 def normalise_rows(W: Tensor) -> None:
     """Bring the rows [n, width] to unit length, in place; rows of zeros stay."""
-    _run(loops.normalise_rows, _even(len(W)), W.numpy())
+    _run(loops.normalise_rows, _even(len(W)), W.detach().numpy())
+
+
+def _arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
+    return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
 def _even(n: int) -> list[int]:
@@ -92,7 +104,7 @@ def _by_work(pairs: Pairs) -> list[int]:
     return [0, *np.searchsorted(work, _even(int(work[-1]))[1:-1]).tolist(), pairs.n_features]
 
 
-def _run(loop: Callable[..., None], bounds: Sequence[int], *arrays: np.ndarray) -> None:
+def _run(loop: Callable[..., None], bounds: Sequence[int], *arrays: Any) -> None:
     """Run a loop over its parts, one in each thread."""
     parts = list(pairwise(bounds))
     others = [_threads(os.getpid(), len(parts)).submit(loop, *arrays, *part) for part in parts[1:]]

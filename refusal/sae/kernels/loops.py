@@ -100,54 +100,72 @@ def sort_by_feature(rows: Numbers, features: Numbers, order: Numbers, sorted_row
 
 
 @loop
-def decode_gradients(
-    grad: Floats,
+def reconstruct(
+    pre: Floats,
+    centred: Floats,
+    W_dec: Floats,
+    offsets: Numbers,
+    features: Numbers,
+    ends: Numbers,
     values: Floats,
+    errors: Floats,
+    lo: int,
+    hi: int,
+) -> None:
+    """By row: the codes of its pairs, and what the features before each of the ends leave of it; see ``products``."""
+    for b in range(lo, hi):
+        prefix, error = 0, errors[0, b]
+        error[:] = centred[b]
+        for pair in range(offsets[b], offsets[b + 1]):
+            feature = features[pair]
+            while feature >= ends[prefix]:
+                errors[prefix + 1, b] = error
+                prefix, error = prefix + 1, errors[prefix + 1, b]
+            value = pre[b, feature]
+            if value > 0:
+                weight = W_dec[feature]
+                for j in range(len(error)):
+                    error[j] -= value * weight[j]
+            values[pair] = value if value > 0 else 0
+        for rest in range(prefix + 1, len(ends)):
+            errors[rest, b] = error
+
+
+@loop
+def weight_gradients(  # noqa: PLR0913  Numba knows arrays, not what they are of
+    grads: Floats,
+    factor: float,
+    values: Floats,
+    centred: Floats,
     W_dec: Floats,
     order: Numbers,
     rows: Numbers,
     offsets: Numbers,
-    d_values: Floats,
+    ends: Numbers,
     d_W_dec: Floats,
-    lo: int,
-    hi: int,
-) -> None:
-    """By feature: d_W_dec[i] = sum of f[b, i] * g[b], and d_values at (b, i) = g[b] . W_dec[i], in one pass over g."""
-    for i in range(lo, hi):
-        weight, d_weight = W_dec[i], d_W_dec[i]
-        d_weight[:] = 0
-        for place in range(offsets[i], offsets[i + 1]):
-            pair = order[place]
-            value, g = values[pair], grad[rows[place]]
-            product = np.float32(0)
-            for j in range(len(g)):
-                product += g[j] * weight[j]
-                d_weight[j] += value * g[j]
-            d_values[pair] = product
-
-
-@loop
-def gather_gradients(
-    grad: Floats,
-    centred: Floats,
-    order: Numbers,
-    rows: Numbers,
-    offsets: Numbers,
     d_W_rows: Floats,
     d_b_enc: Floats,
     lo: int,
     hi: int,
 ) -> None:
-    """By feature: d_W_rows[i] = sum of grad at (b, i) * centred[b], and d_b_enc[i] = sum of grad at (b, i)."""
+    """By feature: all gradients of its weights, in one pass over its pairs; see ``products``."""
     for i in range(lo, hi):
-        d_weight, total = d_W_rows[i], np.float32(0)
-        d_weight[:] = 0
+        weight, d_dec, d_enc, d_bias = W_dec[i], d_W_dec[i], d_W_rows[i], np.float32(0)
+        d_dec[:] = 0
+        d_enc[:] = 0
+        grad = grads[np.searchsorted(ends, i, side="right")]
         for place in range(offsets[i], offsets[i + 1]):
-            value, x = grad[order[place]], centred[rows[place]]
-            total += value
-            for j in range(len(x)):
-                d_weight[j] += value * x[j]
-        d_b_enc[i] = total
+            value = factor * values[order[place]]
+            if value != 0:
+                g, x, d_value = grad[rows[place]], centred[rows[place]], np.float32(0)
+                for j in range(len(g)):
+                    d_value += g[j] * weight[j]
+                    d_dec[j] += value * g[j]
+                d_value *= factor
+                for j in range(len(x)):
+                    d_enc[j] += d_value * x[j]
+                d_bias += d_value
+        d_b_enc[i] = d_bias
 
 
 @loop

@@ -1,14 +1,17 @@
 """The heavy work of a training step as plain functions of tensors: on a CPU in ``cpu``, elsewhere by torch.
 
-With the active pairs (b, i) in hand, the reconstruction and all gradients are weighted sums of few rows of a table,
-which is what ``embedding_bag`` computes:
+Only the encoder is a dense product. With the active pairs (b, i) of a row and a feature in hand, the reconstruction and
+all gradients are weighted sums of few rows of a table, with g = dL/dz_hat:
 
     reconstruction       row b:      sum over its pairs (b, i) of   f[b, i] * W_dec[i]
     gradient of W_dec    feature i:  sum over its pairs (b, i) of   f[b, i] * g[b]
-    gradient of W_enc    feature i:  sum over the same pairs of     df[b, i] * x[b]
-    gradient of f        df[b, i] = g[b] . W_dec[i]: the derivative of <gradient of W_dec, W_dec> by f[b, i]
+    gradient of f                    df[b, i] = g[b] . W_dec[i]
+    gradient of W_enc    feature i:  sum over its pairs (b, i) of   df[b, i] * (z[b] - b_dec)
 
-with g = dL/dx_hat. Both weights are stored with one row a feature, so that every read and write is a whole row.
+Torch sums so by ``embedding_bag``. Both weights are stored with one row a feature: every read and write is a whole row.
+
+``ends`` are the ends of nested prefixes of the features, ascending, the last of them n_features. For each prefix there
+is a reconstruction by its features alone; one prefix is the plain case.
 """
 
 from __future__ import annotations
@@ -57,48 +60,71 @@ def sum_by_row(values: Tensor, table: Tensor, pairs: Pairs) -> Tensor:
     return _bags(pairs.features, table, pairs.row_offsets, values)
 
 
-def decode_gradients(grad: Tensor, values: Tensor, W_dec: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
-    """Return the gradients of ``sum_by_row(values, W_dec, pairs)`` by the values and by W_dec.
+def encode(centred: Tensor, W_rows: Tensor, b_enc: Tensor) -> Tensor:
+    """Return all pre-codes [batch, n_features] of rows minus b_dec, [batch, d_model]; no gradient."""
+    if _suits_cpu(centred) and not torch.is_autocast_enabled("cpu"):
+        return cpu.encode(centred, W_rows, b_enc)
+    return torch.addmm(b_enc, centred, W_rows.T)
+
+
+def reconstruct(pre: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor) -> tuple[Tensor, Tensor]:
+    """Decode the active pairs.
 
     Args:
-        grad: dL by d of its result, [n_rows, d_model].
-        values: [n_pairs]
-        W_dec: [n_features, d_model]
-        pairs: The pairs.
+        pre: All pre-codes, [batch, n_features].
+        centred: Rows minus b_dec, [batch, d_model].
+        W_dec: The decoder, [n_features, d_model].
+        pairs: The active pairs; with several prefixes, the features of each row ascending.
+        ends: Ends of the prefixes, int64 [n_prefixes].
 
     Returns:
-        [n_pairs] and [n_features, d_model].
+        The codes max(pre, 0) of the pairs, [n_pairs], and what each prefix leaves of the rows,
+        ``centred - f W_dec``, [n_prefixes, batch, d_model].
     """
     if _suits_cpu(W_dec):
-        return cpu.decode_gradients(grad, values, W_dec, pairs)
-    order, rows, offsets = pairs.by_feature
-    with torch.enable_grad():
-        weights = values[order].requires_grad_()
-        d_W_dec = _bags(rows, grad.contiguous(), offsets, weights)
-        (d_weights,) = torch.autograd.grad(d_W_dec, weights, W_dec)
-    return torch.empty_like(values).scatter_(0, order, d_weights), d_W_dec.detach()
+        return cpu.reconstruct(pre.float(), centred, W_dec, pairs, ends)
+    values = pre[pairs.rows, pairs.features].relu().to(W_dec)
+    in_prefix = _prefixes(pairs, ends) * pairs.n_rows + pairs.rows
+    order = in_prefix.argsort(stable=True)
+    split = Pairs(in_prefix[order], pairs.features[order], len(ends) * pairs.n_rows, pairs.n_features)
+    parts = sum_by_row(values[order], W_dec, split).view(len(ends), *centred.shape)
+    return values, centred - parts.cumsum(0)
 
 
-def gather_gradients(grad: Tensor, centred: Tensor, W_rows: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of the active pre-codes, ``centred[row] . W_rows[feature] + b_enc[feature]``.
+def weight_gradients(
+    grads: Tensor, factor: float, values: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the gradients of what ``reconstruct`` decoded, by the weights.
 
     Args:
-        grad: dL by d of each pre-code, [n_pairs].
-        centred: x - b_dec, [n_rows, d_model].
-        W_rows: The encoder, one row a feature, [n_features, d_model].
-        pairs: The pairs.
+        grads: dL by d of what the features of each prefix add, those of the prefix before not counted,
+            [n_prefixes, batch, d_model]; it is multiplied by ``factor``.
+        factor: A number.
+        values: The codes of the pairs, [n_pairs]; pairs with the code 0 have no gradient.
+        centred: Rows minus b_dec, [batch, d_model].
+        W_dec: The decoder, [n_features, d_model].
+        pairs: The active pairs.
+        ends: Ends of the prefixes, int64 [n_prefixes].
 
     Returns:
-        By W_rows [n_features, d_model], by b_enc [n_features], by b_dec [d_model].
+        By W_dec and by W_enc, one row a feature, [n_features, d_model], and by b_enc, [n_features].
     """
-    if _suits_cpu(W_rows):
-        d_rows, d_bias = cpu.gather_gradients(grad, centred, pairs)
-    else:
-        order, rows, offsets = pairs.by_feature
-        weights = grad[order]
-        d_rows = _bags(rows, centred, offsets, weights)
-        d_bias = _bags(rows, centred.new_ones(len(centred), 1), offsets, weights)[:, 0]
-    return d_rows, d_bias, -(d_bias @ W_rows)
+    if _suits_cpu(W_dec):
+        return cpu.weight_gradients(grads, factor, values, centred, W_dec, pairs, ends)
+    order, rows, offsets = pairs.by_feature
+    in_prefix = _prefixes(pairs, ends)[order] * pairs.n_rows + rows
+    with torch.enable_grad():  # df is the derivative of <gradient of W_dec, W_dec> by f
+        weights = values[order].requires_grad_()
+        d_W_dec = _bags(in_prefix, (factor * grads).flatten(0, 1), offsets, weights)
+        (d_values,) = torch.autograd.grad(d_W_dec, weights, W_dec)
+    d_values *= weights > 0
+    d_b_enc = _bags(rows, centred.new_ones(len(centred), 1), offsets, d_values)[:, 0]
+    return d_W_dec.detach(), _bags(rows, centred, offsets, d_values), d_b_enc
+
+
+def _prefixes(pairs: Pairs, ends: Tensor) -> Tensor:
+    """Return the first prefix that each pair's feature is in, int64 [n_pairs]."""
+    return torch.bucketize(pairs.features, ends, right=True)
 
 
 def normalise_rows(W: Tensor) -> None:

@@ -36,23 +36,20 @@ def normal(seed: int, *shape: int) -> Tensor:
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 20), st.integers(1, 9))
 
 
-@given(shapes, st.floats(0, 1), st.integers(0, 1000))
-def test_sums_are_those_of_torch(shape: tuple[int, int, int], share: float, seed: int) -> None:
+@given(shapes, st.floats(0, 1), st.integers(0, 1000), st.integers(1, 3))
+def test_sums_are_those_of_torch(shape: tuple[int, int, int], share: float, seed: int, n_prefixes: int) -> None:
     n_rows, n_features, width = shape
     pairs = random_pairs(seed, n_rows, n_features, share)
-    values, grad, W = normal(seed, len(pairs)), normal(seed + 1, n_rows, width), normal(seed + 2, n_features, width)
-    for result, expected in (
-        (
-            products.decode_gradients(grad, values, W, pairs),
-            products.decode_gradients(grad.double(), values.double(), W.double(), pairs),
-        ),
-        (
-            products.gather_gradients(values, grad, W, pairs),
-            products.gather_gradients(values.double(), grad.double(), W.double(), pairs),
-        ),
-    ):
-        for a, b in zip(result, expected, strict=True):
-            torch.testing.assert_close(a.double(), b, rtol=1e-5, atol=1e-5)
+    ends = torch.tensor(sorted({-(-n_features * (i + 1) // n_prefixes) for i in range(n_prefixes)}))
+    pre, centred, W = normal(seed, n_rows, n_features), normal(seed + 1, n_rows, width), normal(seed, n_features, width)
+    grads = normal(seed + 2, len(ends), n_rows, width)
+    results = []
+    for to in (Tensor.float, Tensor.double):
+        values, errors = products.reconstruct(to(pre), to(centred), to(W), pairs, ends)
+        weights = products.weight_gradients(to(grads), 0.5, values, to(centred), to(W), pairs, ends)
+        results.append((products.encode(to(centred), to(W), to(pre[0])), values, errors, *weights))
+    for found, expected in zip(*results, strict=True):
+        torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
 
 
 @given(shapes, st.floats(0, 1), st.integers(0, 1000))
@@ -91,14 +88,15 @@ def test_rows_get_unit_length_and_zeros_stay() -> None:
 def test_the_number_of_threads_changes_no_bit() -> None:
     pairs = random_pairs(0, 40, 90, 0.1)
     values, grad, W = normal(0, len(pairs)), normal(1, 40, 33), normal(2, 90, 33)
+    pre, ends = normal(3, 40, 90), torch.tensor([90])
     found = []
     for n in (1, 2, 3, 7):
         torch.set_num_threads(n)
         found.append(
             [
                 products.largest(W, 5),
-                *products.decode_gradients(grad, values, W, pairs),
-                *products.gather_gradients(values, grad, W, pairs)[:2],
+                *products.reconstruct(pre, grad, W, pairs, ends),
+                *products.weight_gradients(grad[None], 1.0, values, grad, W, pairs, ends),
             ]
         )
     for others in found[1:]:

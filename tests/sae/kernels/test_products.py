@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import decode_gradients, gather_gradients, largest, sum_by_row
+from refusal.sae.kernels.products import largest, reconstruct, sum_by_row, weight_gradients
 
 # row 0 has the features 2 and 0, row 1 none, row 2 has 2 and 1; of four features, 3 is active nowhere
 PAIRS = Pairs(torch.tensor([0, 0, 2, 2]), torch.tensor([2, 0, 2, 1]), 3, 4)
@@ -36,17 +36,28 @@ def test_each_row_is_the_sum_of_its_features():
     assert sum_by_row(VALUES, TABLE, PAIRS).tolist() == [[3.0, 1.0], [0.0, 0.0], [3.0, 7.0]]
 
 
-def test_gradients_of_the_decoder():
-    d_values, d_table = decode_gradients(ROWS, VALUES, TABLE, PAIRS)
-    # (1, 10) . (1, 1), (1, 10) . (1, 0), (2, 20) . (1, 1), (2, 20) . (0, 1)
-    assert d_values.tolist() == [11.0, 1.0, 22.0, 20.0]
-    # feature 0: 2 * (1, 10); 1: 4 * (2, 20); 2: 1 * (1, 10) + 3 * (2, 20)
-    assert d_table.tolist() == [[2.0, 20.0], [8.0, 80.0], [7.0, 70.0], [0.0, 0.0]]
+def test_codes_and_what_they_leave_of_the_rows():
+    pre = torch.tensor([[2.0, 7.0, -1.0, 7.0], [7.0, 7.0, 7.0, 7.0], [7.0, 4.0, 3.0, 7.0]])
+    values, errors = reconstruct(pre, ROWS, TABLE, PAIRS, torch.tensor([4]))
+    assert values.tolist() == [0.0, 2.0, 3.0, 4.0]
+    # row 0: (1, 10) - 2 * (1, 0); row 2: (2, 20) - 3 * (1, 1) - 4 * (0, 1)
+    assert errors.tolist() == [[[-1.0, 10.0], [5.0, 50.0], [-1.0, 13.0]]]
 
 
-def test_gradients_of_the_encoder():
-    d_rows, d_b_enc, d_b_dec = gather_gradients(VALUES, ROWS, TABLE, PAIRS)
-    assert d_rows.tolist() == [[2.0, 20.0], [8.0, 80.0], [7.0, 70.0], [0.0, 0.0]]
-    assert d_b_enc.tolist() == [2.0, 4.0, 4.0, 0.0]
-    # -(2 * (1, 0) + 4 * (0, 1) + 4 * (1, 1))
-    assert d_b_dec.tolist() == [-6.0, -8.0]
+def test_each_prefix_leaves_what_its_own_features_do_not_reconstruct():
+    pairs = Pairs(torch.tensor([0, 0, 2, 2]), torch.tensor([0, 2, 1, 2]), 3, 4)
+    pre = torch.tensor([[2.0, 7.0, 1.0, 7.0], [7.0, 7.0, 7.0, 7.0], [7.0, 4.0, 3.0, 7.0]])
+    _, errors = reconstruct(pre, ROWS, TABLE, pairs, torch.tensor([1, 2, 4]))
+    assert errors[0].tolist() == [[-1.0, 10.0], [5.0, 50.0], [2.0, 20.0]]  # feature 0 alone
+    assert errors[1].tolist() == [[-1.0, 10.0], [5.0, 50.0], [2.0, 16.0]]  # and 1
+    assert errors[2].tolist() == [[-2.0, 9.0], [5.0, 50.0], [-1.0, 13.0]]  # and 2
+
+
+def test_gradients_of_the_weights():
+    centred = torch.tensor([[1.0, 2.0], [9.0, 9.0], [3.0, 0.0]])
+    d_W_dec, d_W_enc, d_b_enc = weight_gradients(ROWS[None], 2.0, VALUES, centred, TABLE, PAIRS, torch.tensor([4]))
+    # feature 0: 2 * 2 * (1, 10); 1: 2 * 4 * (2, 20); 2: 2 * 1 * (1, 10) + 2 * 3 * (2, 20)
+    assert d_W_dec.tolist() == [[4.0, 40.0], [16.0, 160.0], [14.0, 140.0], [0.0, 0.0]]
+    # df is 2 * (1, 10) . (1, 1) = 22, 2 * (1, 10) . (1, 0) = 2, 2 * (2, 20) . (1, 1) = 44, 2 * (2, 20) . (0, 1) = 40
+    assert d_b_enc.tolist() == [2.0, 40.0, 66.0, 0.0]
+    assert d_W_enc.tolist() == [[2.0, 4.0], [120.0, 0.0], [22.0 + 132.0, 44.0], [0.0, 0.0]]
