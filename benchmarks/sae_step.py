@@ -1,11 +1,16 @@
-"""What a TopK training step costs against its floor, the encoder's matrix product alone.
+"""What a TopK training step costs: against the same step of other libraries, and the encoder's matrix product alone.
 
-    python benchmarks/sae_step.py [--shapes small main llama] [--rounds 5] [--json FILE] [--quality]
+    python benchmarks/sae_step.py [--peers PYTHON] [--shapes small main llama] [--rounds 5] [--json FILE] [--fast]
 
-Each shape runs in a process of its own: forward, backward, fused Adam and normalisation of the decoder, float32,
-two threads, without AuxK; the two contestants take turns, and of each the best of the rounds' medians counts,
-because machines are shared. Memory is the growth of the process's peak over its first steps. ``--quality`` also
-trains 300 steps on synthetic rows: 4,096 unit directions, Zipf frequencies, 5 % noise; FVU on 4,096 held-out rows.
+Every contestant (see contestants.py) lives in a process of its own, with the same rows and seed, float32, two threads.
+They take turns: while one takes its steps all others wait for a line on their standard input, which costs nothing.
+Of each the best of the turns' medians counts, because machines are shared. Memory is the growth of the process from
+just before its first step to its peak, and that peak itself. On the main shape there is also our step with 5 % dead
+features, which AuxK trains.
+
+The peers live in an environment of their own, whose python ``--peers`` names (or REFUSAL_PEERS_PYTHON); without one,
+only our step is measured:
+    pip install "torch<2.14" sae-lens eai-sparsify dictionary-learning; pip uninstall torchvision
 """
 
 from __future__ import annotations
@@ -13,154 +18,132 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import resource
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import torch
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
-    from refusal.sae.base import SparseAutoencoder
+from benchmarks.contestants import ENVIRONMENT, PEERS, THREADS, Shape
 
-ROOT = Path(__file__).parents[1]
-SHAPES = {  # d_model, d_sae, k, batch, steps a round
-    "small": (128, 2_048, 16, 512, 10),
-    "main": (768, 12_288, 32, 1_024, 5),
-    "llama": (4_096, 8_192, 64, 512, 3),
+
+class Case(NamedTuple):
+    """A shape that is measured."""
+
+    shape: Shape
+    steps: int
+    """Of a turn."""
+    gemms: float
+    """Target: our step costs at most so many times the encoder's matrix product."""
+    with_dead: bool = False
+
+
+CASES = {
+    "small": Case(Shape(128, 2_048, 16, 512), 20, 4.0),
+    "main": Case(Shape(768, 12_288, 32, 1_024), 5, 1.6, with_dead=True),
+    "llama": Case(Shape(4_096, 8_192, 64, 512), 3, 2.3),
 }
-TARGETS = {"small": 4.0, "main": 1.6, "llama": 2.3}
-THREADS = 2
-ENVIRONMENT = {  # spinning threads lose whole scheduler slices where another job runs
-    "OMP_WAIT_POLICY": "PASSIVE",
-    "OMP_NUM_THREADS": str(THREADS),
-    "MKL_NUM_THREADS": str(THREADS),
-    "PYTHONPATH": str(ROOT),
-}
-NEVER = 1 << 60
+FAST = {"fast": Case(Shape(16, 64, 4, 32), 2, 4.0, with_dead=True)}
+TARGETS = {"sparsify": 1.6, "sae_lens_sparse": 2.4, "sae_lens": 3.3}
+"""How many of our steps a peer's step must be worth."""
+
+
+class Process:
+    """A contestant in a process of its own; it rests but for its turns."""
+
+    def __init__(self, python: str, name: str, shape: Shape) -> None:
+        command = [python, str(Path(__file__).with_name("contestants.py")), name, *map(str, shape)]
+        self._process = subprocess.Popen(
+            command, env={**os.environ, **ENVIRONMENT}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        self.about: dict[str, Any] = {}
+        self.ms: list[float] = []
+        self.peak_mb = 0.0
+
+    def wait(self) -> None:
+        """Wait until it is set up."""
+        self.about = self._answer()
+
+    def turn(self, steps: int) -> None:
+        """Have it take some steps."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        answer = self._answer()
+        self.ms.append(answer["ms"])
+        self.peak_mb = answer["peak_mb"]
+
+    def close(self) -> None:
+        """Have it end."""
+        self._process.communicate()
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{' '.join(map(str, self._process.args))} ended with {self._process.wait()}")  # type: ignore[arg-type]
+        return json.loads(line)
 
 
 def main() -> int:
     """Run the command; return its exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="which shapes (all)")
+    peers_python = os.environ.get("REFUSAL_PEERS_PYTHON")
+    parser.add_argument("--peers", metavar="PYTHON", default=peers_python, help="python of the peers' environment")
+    parser.add_argument("--shapes", nargs="+", choices=CASES, default=list(CASES), help="which shapes (all)")
     parser.add_argument("--rounds", type=int, default=5, help="turns that each contestant takes (5)")
     parser.add_argument("--json", type=Path, default=Path("sae_step.json"), help="where to write (sae_step.json)")
-    parser.add_argument("--quality", action="store_true", help="also train 300 steps on the small shape")
-    parser.add_argument("--one", choices=SHAPES, help=argparse.SUPPRESS)  # what the processes are called with
+    parser.add_argument("--fast", action="store_true", help="one tiny shape, to see that it runs")
     options = parser.parse_args()
-    if options.one:
-        print(json.dumps(run_shape(options.one, options.rounds, options.quality)))
-        return 0
-    results = [_in_a_process(shape, options.rounds, options.quality) for shape in options.shapes]
-    print(f"{'shape':<8}{'GEMM ms':>9}{'step ms':>9}{'ratio':>7}{'target':>8}{'peak MB':>9}{'FVU':>8}")
-    for result in results:
-        fvu = f"{result['fvu']:8.3f}" if "fvu" in result else ""
-        print(
-            f"{result['shape']:<8}{result['gemm_ms']:9.2f}{result['step_ms']:9.2f}{result['ratio']:7.2f}"
-            f"{TARGETS[result['shape']]:8.1f}{result['peak_growth_mb']:9.0f}{fvu}"
-        )
+    results = []
+    for name, case in (FAST if options.fast else {name: CASES[name] for name in options.shapes}).items():
+        results.append({"shape": name, **measure(case, options.peers, options.rounds)})
+        show(results[-1], case)
     options.json.write_text(json.dumps(results, indent=1) + "\n")
     return 0
 
 
-def run_shape(shape: str, rounds: int, with_quality: bool) -> dict[str, Any]:
-    """Measure one shape in this process."""
-    import torch
-
-    torch.set_num_threads(THREADS)
-    d_model, d_sae, k, batch, steps = SHAPES[shape]
-    generator = torch.Generator().manual_seed(0)
-    pool = [torch.randn(batch, d_model, generator=generator) for _ in range(4)]
-    sae, step = make_step(d_model, d_sae, k, batch)
-    sae.fit_units(pool[0])
-    before = _peak_mb()
-    for x in pool:
-        step(x)
-    grown = _peak_mb() - before
-    W_enc = torch.randn(d_model, d_sae, generator=generator)
-    contestants: dict[str, Callable[[torch.Tensor], Any]] = {"gemm": lambda x: x @ W_enc, "step": step}
-    medians: dict[str, list[float]] = {name: [] for name in contestants}
+def measure(case: Case, peers_python: str | None, rounds: int) -> dict[str, Any]:
+    """Have the contestants of one shape take turns."""
+    pythons = dict.fromkeys(("gemm", "ours", *["ours_with_dead"] * case.with_dead), sys.executable)
+    pythons |= dict.fromkeys(PEERS, peers_python) if peers_python else {}
+    load = os.getloadavg()[0]
+    processes = {name: Process(python, name, case.shape) for name, python in pythons.items()}
+    for process in processes.values():
+        process.wait()
     for _ in range(rounds):
-        for name, run in contestants.items():
-            medians[name].append(statistics.median(_milliseconds(run, pool[i % 4]) for i in range(steps)))
-    best = {f"{name}_ms": min(values) for name, values in medians.items()}
-    result = {"shape": shape, **best, "ratio": best["step_ms"] / best["gemm_ms"], "peak_growth_mb": grown}
-    if with_quality and shape == "small":
-        result["fvu"] = train_quality(d_model, d_sae, k, batch)
-    sizes = {"d_model": d_model, "d_sae": d_sae, "k": k, "batch": batch, "threads": THREADS, "rounds": rounds}
-    versions = {"torch": torch.__version__, "python": platform.python_version()}
-    return {**result, **sizes, **versions, "load": os.getloadavg()[0]}
+        for process in processes.values():
+            process.turn(case.steps)
+    for process in processes.values():
+        process.close()
+    contestants = {name: result_of(process) for name, process in processes.items()}
+    settings = {"threads": THREADS, "rounds": rounds, "steps": case.steps, "load_before": load, "cores": os.cpu_count()}
+    return {"contestants": contestants, "sizes": case.shape._asdict(), **settings}
 
 
-def make_step(
-    d_model: int, d_sae: int, k: int, batch: int, lr: float = 2e-3
-) -> tuple[SparseAutoencoder, Callable[[torch.Tensor], Any]]:
-    """Return an autoencoder and its training step as Lightning drives it, without Lightning."""
-    import torch
-
-    from refusal.sae.recipe import Recipe
-    from refusal.sae.topk import TopK
-    from refusal.sae.training import ADAM_EPS
-
-    recipe = Recipe("refusal.sae.topk.TopK", d_sae, k, lr, batch, 1, NEVER, 0, d_model // 2, 1 / 32, NEVER)
-    sae = TopK(d_model, d_sae, k, recipe=recipe)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=lr, eps=ADAM_EPS, fused=True)
-
-    def step(x: torch.Tensor) -> None:
-        optimizer.zero_grad()
-        sae.step(x, 0.5).loss.backward()
-        optimizer.step()
-        sae.after_update()
-
-    return sae, step
+def result_of(process: Process) -> dict[str, Any]:
+    """Return a contestant's figures."""
+    growth = process.peak_mb - process.about["before_mb"]
+    memory = {"growth_mb": growth, "peak_mb": process.peak_mb}
+    return {"ms": min(process.ms), **memory, "turns_ms": process.ms, "versions": process.about["versions"]}
 
 
-def train_quality(d_model: int, d_sae: int, k: int, batch: int, steps: int = 300) -> float | None:
-    """Return the FVU on held-out rows after so many steps on synthetic ones."""
-    import torch
-
-    from refusal.sae.metrics import fvu
-
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.nn.functional.normalize(torch.randn(4096, d_model, generator=generator), dim=1)
-    frequencies = 1 / (torch.arange(4096.0) + 10)
-
-    def rows(n: int) -> torch.Tensor:
-        chosen = torch.multinomial(frequencies, n * k, replacement=True, generator=generator).view(n, k)
-        sizes = torch.rand(n, k, generator=generator) + 0.5
-        signal = torch.nn.functional.embedding_bag(chosen, directions, per_sample_weights=sizes, mode="sum")
-        signal *= 0.95**0.5 / signal.square().mean().sqrt()
-        return signal + 0.05**0.5 * torch.randn(n, d_model, generator=generator)
-
-    heldout = rows(4096)
-    sae, step = make_step(d_model, d_sae, k, batch)
-    sae.fit_units(heldout)
-    for _ in range(steps):
-        step(rows(batch))
-    return fvu(heldout, sae.decode_sparse(*sae.sparse_codes(heldout)))
-
-
-def _in_a_process(shape: str, rounds: int, with_quality: bool) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--one", shape, "--rounds", str(rounds), *["--quality"] * with_quality]
-    done = subprocess.run(command, env={**os.environ, **ENVIRONMENT}, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-def _milliseconds(run: Callable[[torch.Tensor], Any], x: torch.Tensor) -> float:
-    start = time.perf_counter()
-    run(x)
-    return (time.perf_counter() - start) * 1e3
-
-
-def _peak_mb() -> float:
-    """Return the process's peak memory (kilobytes on Linux, bytes on macOS)."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+def show(result: dict[str, Any], case: Case) -> None:
+    """Print a shape's table, with what our step must reach."""
+    contestants = result["contestants"]
+    floor, our = contestants["gemm"]["ms"], contestants["ours"]["ms"]
+    print(f"\n{result['shape']}: " + ", ".join(f"{name} {size:,}" for name, size in result["sizes"].items()))
+    print(f"{'':<22}{'ms':>9}{'x GEMM':>9}{'x ours':>9}{'target':>9}{'growth MB':>11}{'peak MB':>9}")
+    for name, own in contestants.items():
+        target = f"<={case.gemms} GEMM" if name == "ours" else f">={TARGETS[name]}" if name in TARGETS else ""
+        times = f"{own['ms']:9.2f}{own['ms'] / floor:9.2f}{own['ms'] / our:9.2f}{target:>11}"
+        print(f"{name:<22}{times}{own['growth_mb']:9.0f}{own['peak_mb']:9.0f}", flush=True)
+    leanest = min((contestants[name]["growth_mb"] for name in PEERS if name in contestants), default=None)
+    if leanest is not None:
+        print(
+            f"memory: ours {contestants['ours']['growth_mb']:.0f} MB, target at most the leanest peer's {leanest:.0f}"
+        )
 
 
 if __name__ == "__main__":
