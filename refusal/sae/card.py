@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from refusal.sae.base import SparseAutoencoder
@@ -20,6 +20,7 @@ WHERE = {
     "mlp": "what the MLP of block {} adds to the residual stream",
     "attention": "what the attention of block {} adds to the residual stream",
 }
+LEVELS = ("score", "refusal_rate", "kl", "ce")  # of ``splice``
 UNKNOWN = "not known"
 
 
@@ -29,7 +30,8 @@ def model_card(
     name: str,
     *,
     data: str | None,
-    heldout: Mapping[str, Mapping[str, Any]],
+    heldout: Mapping[str, Any],
+    splice: Mapping[str, Any],
     licence: str | None,
 ) -> str:
     """Return the text of ``README.md``, with its front matter.
@@ -39,7 +41,8 @@ def model_card(
         origin: What it was trained on.
         name: Format of the files.
         data: Name of the prompts it was trained on.
-        heldout: Its figures on held-out prompts, as ``history.json`` holds them: rows ``all`` and ``last``.
+        heldout: Its figures on held-out prompts, as ``history.json`` holds them: rows ``all`` and ``last``; or empty.
+        splice: What the model does with it in place, as ``quality.json`` holds it of all prompts; or empty.
         licence: Short name of the licence that the publisher chose, such as ``apache-2.0``.
     """
     head: dict[str, Any] = {"library_name": "refusal-circuits", "tags": ["sparse-autoencoder", "interpretability"]}
@@ -62,6 +65,7 @@ def model_card(
         _table(["", ""], [[key, value] for key, value in facts.items()]),
         "## On held-out prompts",
         _figures(heldout),
+        *_in_place(splice),
         "## Loading",
         f"```python\n{LOADING[name]}\n```",
         "It reads and returns activations as the model has them: no scaling is left to be done.",
@@ -76,13 +80,26 @@ def _site(site: str | None) -> str:
     return f"{site}: {WHERE[kind].format(layer)}"
 
 
-def _figures(heldout: Mapping[str, Mapping[str, Any]]) -> str:
+def _figures(heldout: Mapping[str, Any]) -> str:
     columns = {title: heldout.get(part) or {} for part, title in (("all", "all positions"), ("last", "last position"))}
     names = [name for name, value in columns["all positions"].items() if isinstance(value, (int, float))]
     if not names:
         return "Not measured."
     rows = [[name.replace("_", " "), *(_number(column.get(name)) for column in columns.values())] for name in names]
     return _table(["", *columns], rows)
+
+
+def _in_place(splice: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the section on the model with the autoencoder in its site's place."""
+    if not splice:
+        return
+    yield "## In the model"
+    ways = {"clean": "the model itself", "spliced": "with the autoencoder", "ablated": "with its site's mean"}
+    rows = [[name.replace("_", " "), *(_number(splice[name][way]) for way in ways)] for name in LEVELS]
+    yield _table(["", *ways.values()], rows)
+    shares = {"refusal score": splice["recovered_refusal"], "cross-entropy": splice["recovered_ce"]}
+    said = [f"{share:.1%} of the {name}" for name, share in shares.items() if share is not None]
+    yield f"It recovers {' and '.join(said)}." if said else "Its site hardly matters to these prompts."
 
 
 def _number(value: Any) -> str:

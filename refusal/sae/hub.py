@@ -18,11 +18,11 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from refusal import InputError
 from refusal.arguments import Parser, command
-from refusal.artifacts import read_json, write_atomic
+from refusal.artifacts import complete, write_atomic
 from refusal.sae.new_folder import new_folder
 from refusal.sae.places import Directory, Place, place_of
 
@@ -32,38 +32,49 @@ if TYPE_CHECKING:
 PAGE, HISTORY = "README.md", "history.json"
 
 
-def push(folder: Path, place: Place, *, name: str = "refusal", licence: str | None = None) -> str:
+def push(
+    folder: Path, place: Place, *, name: str = "refusal", quality: Path | None = None, licence: str | None = None
+) -> str:
     """Publish an autoencoder with its page; return where it is.
 
     Args:
         folder: The autoencoder, of any format.
         place: Where to.
         name: The format to publish it in.
+        quality: ``quality.json`` of the study it is from, for the page.
         licence: Short name of a licence, for the page.
 
     Raises:
         InputError: It cannot be read, written in this format, or published.
     """
     from refusal.sae.card import model_card
+    from refusal.sae.foreign import Options
     from refusal.sae.formats import find, folder_of, format_of, read, write_sae
 
     if find(name).is_pickled:
         raise InputError(f"{name} files are pickles, which are not published; --format sae_lens is read as widely")
     folder = folder_of(folder)
     own, (sae, origin) = format_of(folder), read(folder)
-    history = read_json(folder / HISTORY) if (folder / HISTORY).is_file() else {}
+    heldout = Options.read(folder / HISTORY).within("heldout").content if (folder / HISTORY).is_file() else {}
+    options = (complete(folder) or {}).get("config", {})
+    page = model_card(
+        sae,
+        origin,
+        name,
+        data=options.get("data", {}).get("name"),
+        heldout=heldout,
+        splice=_splice(quality, folder, origin.site) if quality else {},
+        licence=licence,
+    )
     with tempfile.TemporaryDirectory() as temporary:
         staged = Path(temporary) / "sae"
         if own.name == name:  # as they are: ours say more than a conversion could
             Directory(folder).get(own.files, staged)
         else:
             write_sae(staged, sae, origin, name)
-        if history:
+        if heldout:
             shutil.copyfile(folder / HISTORY, staged / HISTORY)
-        card = model_card(
-            sae, origin, name, data=history.get("data"), heldout=history.get("heldout", {}), licence=licence
-        )
-        write_atomic(staged / PAGE, card)
+        write_atomic(staged / PAGE, page)
         return place.put(staged)
 
 
@@ -85,6 +96,17 @@ def pull(place: Place, folder: Path) -> None:
     with new_folder(folder) as temporary:
         place.get(wanted, temporary)
         read(temporary, item.name if item.mark is None else None)
+
+
+def _splice(quality: Path, folder: Path, site: str | None) -> dict[str, Any]:
+    """Return what a study measured of the model with this autoencoder in place, over all prompts."""
+    from refusal.sae.foreign import Options
+
+    names = (complete(quality.parent) or {}).get("saes", {})
+    for name, one in Options.read(quality).within("saes").content.items():
+        if names.get(name) == folder.resolve().name and one["site"] == site:
+            return one["splice"]["all"]
+    raise InputError(f"{quality} does not speak of {folder}; give the quality.json of its own study")
 
 
 def _format_among(files: Sequence[str]) -> Format:
@@ -115,16 +137,18 @@ def main(arguments: Sequence[str] | None) -> int:
     parser.add_argument("source", metavar="FROM", help="push: folder of an autoencoder; pull: REPO")
     parser.add_argument("target", metavar="TO", help="push: REPO; pull: the new folder, which must not exist")
     parser.add_argument("--format", help="push as refusal, sae_lens or sparsify (refusal)")
+    parser.add_argument("--quality", metavar="FILE", type=Path, help="push: quality.json of its study, for the page")
     parser.add_argument("--private", action="store_true", default=None, help="a repository that push makes is private")
     parser.add_argument("--license", metavar="NAME", help="licence for the page of what is pushed, such as apache-2.0")
     parser.add_argument("--revision", help="branch, tag or commit to pull (the newest)")
     options = parser.parse_args(arguments)
-    for name in ("revision",) if options.what == "push" else ("format", "private", "license"):
+    for name in ("revision",) if options.what == "push" else ("format", "quality", "private", "license"):
         if getattr(options, name) is not None:
             parser.error(f"--{name} says nothing to {options.what}")
     if options.what == "push":
         place = place_of(options.target, private=bool(options.private))
-        print(push(Path(options.source), place, name=options.format or "refusal", licence=options.license))
+        how = {"name": options.format or "refusal", "quality": options.quality, "licence": options.license}
+        print(push(Path(options.source), place, **how))
     else:
         pull(place_of(options.source, revision=options.revision), Path(options.target))
         print(options.target)

@@ -71,7 +71,8 @@ class Repository:
         from huggingface_hub import HfApi
 
         with _hub_errors(self.name):
-            paths = HfApi().list_repo_files(self.name, revision=self.revision)
+            found = HfApi().model_info(self.name, revision=self.revision).siblings or []
+        paths = [item.rfilename for item in found]
         return [path[len(self._prefix) :] for path in paths if path.startswith(self._prefix)]
 
     def put(self, folder: Path) -> str:

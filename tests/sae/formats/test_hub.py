@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
@@ -21,7 +22,7 @@ from refusal.sae.hub import main
 from refusal.sae.places import Directory, Repository, place_of
 
 X = torch.randn(20, 4, generator=torch.Generator().manual_seed(0))
-FIGURES = {"fvu": 0.21437, "l0": 2.0, "dead_fraction": 0.0, "recovered_refusal": None}
+FIGURES = {"fvu": 0.21437, "l0": 2.0, "dead_fraction": 0.0, "cosine": None}
 
 
 @pytest.fixture
@@ -29,8 +30,9 @@ def ours(tmp_path: Path) -> Path:
     sae = TopK(4, 12, 2, seed=1)
     sae.scale.fill_(0.25)
     save_sae(tmp_path / "ours", sae, model="org/chat-7b", site="mlp_3", cfg={"fingerprint": "abc"})
-    history = {"data": "orbench_mini", "heldout": {"all": FIGURES, "last": {**FIGURES, "fvu": 0.5}}}
+    history = {"heldout": {"all": FIGURES, "last": {**FIGURES, "fvu": 0.5}, "splits": {"safe": {"all": FIGURES}}}}
     (tmp_path / "ours" / "history.json").write_text(json.dumps(history))
+    (tmp_path / "ours" / "card.json").write_text(json.dumps({"config": {"data": {"name": "orbench_mini"}}}))
     return tmp_path / "ours"
 
 
@@ -41,7 +43,8 @@ def test_what_is_pushed_is_pulled_unchanged(tmp_path: Path, ours: Path, capsys: 
     assert capsys.readouterr().out.splitlines() == [str(hub), str(tmp_path / "pulled")]
     pulled = {path.name: path.read_bytes() for path in (tmp_path / "pulled").iterdir()}
     assert sorted(pulled) == ["README.md", "cfg.json", "history.json", "sae.safetensors"]
-    assert all(pulled[path.name] == path.read_bytes() for path in ours.iterdir())
+    for name in ("cfg.json", "history.json", "sae.safetensors"):
+        assert pulled[name] == (ours / name).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["sae_lens", "sparsify"])
@@ -76,7 +79,29 @@ def test_the_page_says_what_it_is_and_how_good(tmp_path: Path, ours: Path):
         "sae = read_sae(folder)",
     ):
         assert line in page.splitlines()
-    assert "recovered" not in page  # it was not measured
+    assert "recovers" not in page  # it was not measured
+
+
+def test_the_page_says_what_is_left_of_refusal_if_the_study_measured_it(
+    tmp_path: Path, ours: Path, capsys: pytest.CaptureFixture[str]
+):
+    level = {"clean": 1.5, "spliced": 1.25, "ablated": -1.0}
+    levels = dict.fromkeys(("score", "refusal_rate", "kl", "ce"), level)
+    splice = {"all": {**levels, "recovered_refusal": 0.9, "recovered_ce": None}}
+    quality = tmp_path / "quality"
+    quality.mkdir()
+    found = {"mlp_2": {"site": "mlp_2"}, "mlp_3": {"site": "mlp_3", "splice": splice}}
+    (quality / "quality.json").write_text(json.dumps({"saes": found}))
+    (quality / "card.json").write_text(json.dumps({"saes": {"mlp_2": "other", "mlp_3": "ours"}}))
+    arguments = ["--quality", str(quality / "quality.json")]
+    assert main(["push", str(ours), str(tmp_path / "hub"), *arguments]) == 0
+    page = (tmp_path / "hub" / "README.md").read_text().splitlines()
+    assert "| score | 1.5 | 1.25 | -1 |" in page
+    assert "It recovers 90.0% of the refusal score." in page
+
+    shutil.copytree(ours, tmp_path / "another")
+    assert main(["push", str(tmp_path / "another"), str(tmp_path / "no"), *arguments]) == 1
+    assert capsys.readouterr().err.endswith("give the quality.json of its own study\n")
 
 
 def test_the_page_says_what_is_not_known_and_shows_names_as_text(tmp_path: Path):
@@ -170,8 +195,8 @@ class MockedHub:
     def upload_folder(self, *, repo_id: str, folder_path: Path, path_in_repo: str | None) -> None:
         shutil.copytree(folder_path, self.home / (path_in_repo or ""), dirs_exist_ok=True)
 
-    def list_repo_files(self, repo_id: str, *, revision: str | None) -> list[str]:
-        return Directory(self.home).files()
+    def model_info(self, repo_id: str, *, revision: str | None) -> SimpleNamespace:
+        return SimpleNamespace(siblings=[SimpleNamespace(rfilename=file) for file in Directory(self.home).files()])
 
     def snapshot_download(self, repo_id: str, *, revision: str | None, allow_patterns: list[str]) -> str:
         assert all((self.home / file).is_file() for file in allow_patterns)
