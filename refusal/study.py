@@ -217,11 +217,15 @@ class Study:
     # --- the autoencoders --------------------------------------------------------------------------
 
     @cached_property
+    def parts(self) -> list[Part]:
+        """The parts of the prompts that have autoencoders of their own."""
+        return parts(self.options.sae.scope, {prompt.category for prompt in self.prompts})
+
+    @cached_property
     def saes(self) -> list[SaeKey]:
         """All autoencoders of the study, those with the same rows next to each other."""
-        of_scope = parts(self.options.sae.scope, {prompt.category for prompt in self.prompts})
         seeds = dict.fromkeys([self.recipe["seed"], *self.options.sae.also_seeds])
-        return [SaeKey(site, part, seed) for part in of_scope for site in self.sites for seed in seeds]
+        return [SaeKey(site, part, seed) for part in self.parts for site in self.sites for seed in seeds]
 
     def read_with(self, site: Site) -> SaeKey:
         """Return the autoencoder that circuits at a site are read with."""
@@ -327,7 +331,7 @@ class Study:
             "lr": sae.lr,
             "batch_size": sae.batch_size,
             "epochs": sae.epochs,
-            "max_rows": sae.max_rows,
+            "max_rows": max(1, sae.max_rows // len(self.parts)),  # so that every scope costs the same
             "seed": self.seed if sae.seed is None else sae.seed,
             "lr_warmup": sae.lr_warmup,
             "lr_decay": sae.lr_decay,

@@ -314,6 +314,12 @@ def test_the_recipe_has_its_sizes(make: Make) -> None:
     assert make("sae.expansion_factor=8", "sae.k_percent=1").recipe["options"]["k"] == 10  # of 1,024
 
 
+def test_the_parts_of_a_scope_share_the_rows_so_that_every_scope_costs_the_same(make: Make) -> None:
+    assert make("sae.max_rows=1000").recipe["max_rows"] == 1000
+    assert make("sae.max_rows=1000", "sae.scope=safe_toxic").recipe["max_rows"] == 500
+    assert make("sae.max_rows=1000", "sae.scope=category", "data.categories=[a,b,c,d]").recipe["max_rows"] == 250
+
+
 # --- where the model runs -----------------------------------------------------------------------------------
 
 
