@@ -242,6 +242,42 @@ class KSparseSae(Sae):
 
 
 @dataclass
+class MatryoshkaSae(KSparseSae):
+    """The first features reconstruct by themselves."""
+
+    prefixes: list[float] = option("Shares of the features that must reconstruct by themselves, ascending to 1.")
+
+
+@dataclass
+class L1Sae(Sae):
+    """The sum of the codes is kept small."""
+
+    l1_coefficient: float = option("Weight of the sum of the codes in the loss.", low=0)
+    warmup: float = option("Share of the training in which that weight rises from 0.", low=0, high=1)
+
+
+@dataclass
+class JumpReLUSae(Sae):
+    """The number of active features is kept small."""
+
+    l0_coefficient: float = option("Weight of the number of active features in the loss.", low=0)
+    warmup: float = option("Share of the training in which that weight rises from 0.", low=0, high=1)
+    bandwidth: float = option("Width around a threshold in which pre-codes move it, in rows of variance 1.")
+    threshold: float = option("First threshold of all features, in rows of variance 1.")
+
+
+@dataclass
+class OtherSae(Sae):
+    """Your own class, whose arguments need no class here."""
+
+    options: dict[str, Any] = option("Arguments of your class: {strength: 2}.")
+
+    def arguments(self) -> dict[str, Any]:
+        """Return what stands under ``options``."""
+        return dict(self.options)
+
+
+@dataclass
 class Sampler(Choice):
     """How often a training row comes from harmful and harmless prompts."""
 
@@ -370,7 +406,13 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "other": Data,
     },
     "model": {"planted": PlantedModel, "local": LocalModel, "hub": HubModel},
-    "sae": {"k_sparse": KSparseSae},
+    "sae": {
+        "k_sparse": KSparseSae,
+        "matryoshka": MatryoshkaSae,
+        "l1": L1Sae,
+        "jumprelu": JumpReLUSae,
+        "other": OtherSae,
+    },
     "sampler": {"weighted": WeightedSampler, "other": Sampler},
     "circuits": {"ig": IgCircuits, "exact": ExactCircuits, "other": Circuits},
     "logger": {"wandb": WandbLogger, "other": Logger},
