@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,12 @@ EXPECTED_WARNINGS = (
     ".*your dataloader is not resumable",  # the data module is
     ".*Previous log files in this directory will be deleted",  # they are written again
 )
+QUIETER = {
+    "pytorch_lightning.utilities.rank_zero": logging.WARNING,
+    "lightning.pytorch.utilities.rank_zero": logging.WARNING,
+    "lightning_fabric.utilities.distributed": logging.WARNING,
+    "torch.multiprocessing.spawn": logging.ERROR,  # that it ends the others where one process has failed
+}
 
 
 def fit(
@@ -67,7 +73,7 @@ def fit(
     shown = [ProgressBar(training.recipe.batch_size)] if has_bar else []
     settings = {
         **options,
-        "callbacks": [*options.get("callbacks", ()), keeper, *shown],
+        "callbacks": [*options.get("callbacks", ()), keeper, *shown, _QuietToo()],
         "plugins": [AtomicFiles()],
         "max_steps": n_steps,
         "log_every_n_steps": n_steps,  # ``SideBySide`` decides itself what it logs
@@ -114,16 +120,30 @@ def _one_line() -> Iterator[None]:
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
     """Hide Lightning's notes about devices, tips and workers; its warnings of other kinds and errors still show."""
-    names = ("pytorch_lightning.utilities.rank_zero", "lightning.pytorch.utilities.rank_zero")
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
+    levels = {name: logging.getLogger(name).level for name in QUIETER}
     try:
         with warnings.catch_warnings():
-            for message in EXPECTED_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
+            _hush()
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
+def _hush() -> None:
+    for name, level in QUIETER.items():
+        logging.getLogger(name).setLevel(level)
+    for message in EXPECTED_WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+
+
+class _QuietToo(pl.Callback):
+    """Makes the processes that Lightning starts as quiet as this one, when it is unpickled there."""
+
+    def __reduce__(self) -> tuple[Callable[[], pl.Callback], tuple[()]]:
+        return _quiet_too, ()
+
+
+def _quiet_too() -> pl.Callback:
+    _hush()
+    return _QuietToo()
