@@ -40,6 +40,8 @@ def forecast(study: Study) -> str:
         options = "".join(f", {name} {value}" for name, value in recipe["options"].items())
         lines.append(f"autoencoders   {recipe['hidden_dim']} features{options}, batches of {recipe['batch_size']}")
         lines += [_line("sae", study.sae(key), study.has_sae(key)) for key in study.saes]
+        if study.options.quality.max_prompts:
+            lines.append(_line("quality", study.quality, study.has(study.quality)))
     if command == "discover" or study.options.callbacks.discovery:
         lines.append(_line("circuits", study.circuits, study.has(study.circuits)))
         lines.append(_line("report", study.study_report, study.has(study.study_report)))

@@ -1,6 +1,6 @@
 """Which stage needs which: each function builds what it needs, then its own result, or finds it.
 
-    collect -> train -> discover -> heatmaps, report
+    collect -> train -> quality -> discover -> heatmaps, report
 
 A result that stands complete under its fingerprint is found without importing torch; one that is missing is built
 under a lock, so that two processes never build the same; ``force`` builds again what is older than this process.
@@ -33,6 +33,7 @@ class Locations:
     store: Path
     saes: Mapping[str, Path]
     """By site; where there are several at one, by site, part of the prompts and seed, in words."""
+    quality: Path
     circuits: Path
     visualizations: Path
     report: Path
@@ -47,6 +48,7 @@ def locations(options: Options) -> Locations:
         data_analysis=study.data_analysis,
         store=study.store,
         saes=_saes(study),
+        quality=study.quality,
         circuits=study.circuits,
         visualizations=study.visualizations,
         report=study.report,
@@ -67,13 +69,17 @@ def collect(options: Options) -> Path:
 
 
 def train(options: Options) -> dict[str, Path]:
-    """Have the autoencoders; return their folders, named as in :class:`Locations`.
+    """Have the autoencoders, and how good they are; return their folders, named as in :class:`Locations`.
 
     Raises:
         InputError: One is missing, and ``train_saes`` is false.
     """
     study = _whole(options)
     _train(study)
+    if study.options.quality.max_prompts and have(
+        study.quality, partial(study.has, study.quality), partial(stages.quality, study)
+    ):
+        say("quality", "found", study.quality)
     return _saes(study)
 
 
@@ -101,7 +107,7 @@ def report(options: Options) -> Path:
     study = _whole(options)
     _discover(study)
     folder = study.study_report
-    is_found = have(folder, partial(study.has, folder), partial(stages.report, study))
+    is_found = have(folder, partial(_has_report, study), partial(stages.report, study))
     with building(study.report):
         _make_latest(folder, study.report)
     say("report", "found" if is_found else "built", study.report / "report.html")
@@ -182,6 +188,12 @@ def _has_heatmaps(study: Study) -> bool:
     """Whether the heatmaps that stand there are those of this study."""
     card = complete(study.visualizations) if study.has(study.visualizations) else None
     return card is not None and card.get("circuits") == study.circuits.name
+
+
+def _has_report(study: Study) -> bool:
+    """Whether the report that stands there says what is known of the autoencoders."""
+    card = complete(study.study_report) if study.has(study.study_report) else None
+    return card is not None and card.get("quality") == stages.measured(study)
 
 
 def _remove(folder: Path) -> None:

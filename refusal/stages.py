@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 from refusal import InputError
 from refusal.artifacts import building, clean_name, publish, read_json, write_json
-from refusal.models.sites import Site
 from refusal.progress import say
 from refusal.sae.scope import SaeKey
 from refusal.study import Study, locate
@@ -27,6 +26,7 @@ from refusal.study import Study, locate
 if TYPE_CHECKING:
     from refusal.activations.recipe import Recipe as CollectionRecipe
     from refusal.models.chat import ChatModel
+    from refusal.sae.base import SparseAutoencoder
 
 PACKAGES = ("torch", "transformers", "pytorch-lightning", "numpy", "h5py")
 
@@ -125,6 +125,30 @@ def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
         )
 
 
+def quality(study: Study) -> None:
+    """Measure the autoencoders."""
+    from refusal.activations.store import ActivationStore
+    from refusal.sae.quality import measure_quality
+
+    options = study.options
+    keys = {key.label(study.recipe["seed"]): key for key in study.saes}
+    with publish(study.quality, _card(study, saes={name: study.sae(key).name for name, key in keys.items()})) as folder:
+        found = measure_quality(
+            load_model(study),
+            ActivationStore(study.store),
+            {name: key.site for name, key in keys.items()},
+            lambda name: _load(study, keys[name]),
+            recipe=collection_recipe(study),
+            kinds=options.sampler.kinds,
+            max_prompts=options.quality.max_prompts,
+            responses=options.quality.responses,
+            token_budget=options.collect.token_budget,
+            seed=study.seed,
+        )
+        write_json(folder / "quality.json", {"model": study.name, "fingerprint": study.quality.name, **found})
+    say("quality", "built", study.quality)
+
+
 def discover(study: Study) -> None:
     """Find the circuits, and compare them."""
     from refusal.activations.store import ActivationStore
@@ -151,7 +175,7 @@ def discover(study: Study) -> None:
         discover(
             chat,
             ActivationStore(study.store),
-            {site: _load(study, site).to(chat.device) for site in study.sites},
+            {site: _load(study, study.read_with(site)).to(chat.device) for site in study.sites},
             folder,
             model=study.name,
             data=study.options.data.name,
@@ -176,16 +200,22 @@ def report(study: Study) -> None:
     from refusal.report.build import build
 
     saes = [study.sae(study.read_with(site)) for site in study.sites]
-    with publish(study.study_report, _card(study)) as folder:
+    with publish(study.study_report, _card(study, quality=measured(study))) as folder:
         write_json(folder / "verdict.json", read_json(study.circuits / "verdict.json"))
         build(
             folder,
             study.circuits,
             data_analysis=study.data_analysis,
             saes=saes,
+            quality=study.quality if measured(study) else None,
             store=study.store,
             command=_command(),
         )
+
+
+def measured(study: Study) -> str | None:
+    """Return the name of the measurement of the study's autoencoders that there is, if there is one."""
+    return study.quality.name if study.has(study.quality) else None
 
 
 def _card(study: Study, **more: Any) -> dict[str, Any]:
@@ -261,12 +291,12 @@ def _plant(study: Study, folder: Path) -> None:
     say("model", "built", folder)
 
 
-def _load(study: Study, site: Site) -> Any:
-    """Load a site's autoencoder, and check that it was trained on these very activations."""
+def _load(study: Study, key: SaeKey) -> SparseAutoencoder:
+    """Load an autoencoder, and check that it was trained on these very activations."""
     from refusal.sae.files import CONFIG, load_sae
 
-    folder = study.sae(study.read_with(site))
-    sae = load_sae(folder, model=study.name, site=site)
+    folder = study.sae(key)
+    sae = load_sae(folder, model=study.name, site=key.site)
     if read_json(folder / CONFIG).get("content") != study.content:
         raise InputError(
             f"the autoencoder in {folder} was trained on other activations of {study.name}; delete the folder, "

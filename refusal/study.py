@@ -123,6 +123,13 @@ class Study:
         content = {"content": self.content, "saes": saes, "circuits": asdict(self.options.circuits)}
         return self.folder / "circuits" / fingerprint(content)
 
+    @cached_property
+    def quality(self) -> Path:
+        """Where it stands how good the autoencoders are."""
+        saes = [self.sae(key).name for key in self.saes]
+        content = {"content": self.content, "saes": saes, "quality": asdict(self.options.quality), "seed": self.seed}
+        return self.folder / "quality" / fingerprint(content)
+
     # --- what is there ------------------------------------------------------------------------------
 
     def has(self, folder: Path, card: str = CARD) -> bool:

@@ -278,6 +278,16 @@ class OtherSae(Sae):
 
 
 @dataclass
+class Quality:
+    """How autoencoders are judged."""
+
+    max_prompts: int = option(
+        "At most this many held-out prompts are run with each autoencoder in its site's place; 0: none are.", low=0
+    )
+    responses: int = option("How many of them are answered, too, for the rates of refusal.", low=0)
+
+
+@dataclass
 class Sampler(Choice):
     """How often a training row comes from harmful and harmless prompts."""
 
@@ -383,6 +393,7 @@ class Options:
     collect: Collect
     sae: Sae
     sampler: Sampler
+    quality: Quality
     circuits: Circuits
     callbacks: Callbacks
     trainer: Trainer

@@ -6,17 +6,14 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 
-from refusal.models.sites import parse_site
 from refusal.prompts.prompt import SPLITS
 from refusal.report.blocks import Block, Bullets, Code, Fold, Section, Table, Text, number, share
 from refusal.report.labels import labels_section
-from refusal.report.sites import in_words
+from refusal.report.saes import saes_section
 from refusal.report.study import Study
 
 MIN_PER_CATEGORY = 20  # a category votes with so many refused and so many complied prompts
 PACKAGES = ("refusal-circuits", "torch", "transformers", "pytorch-lightning", "numpy", "scipy")
-HIGH_FVU = 0.3  # of an SAE at the last token: what it leaves out may be what refuses
-MANY_IDLE = 0.5
 
 
 def audit_sections(study: Study, command: str, rebuild: str) -> list[Section]:
@@ -24,7 +21,7 @@ def audit_sections(study: Study, command: str, rebuild: str) -> list[Section]:
     return [
         Section("The data", "data", _data(study)),
         labels_section(study.labels),
-        Section("Health of the SAEs", "saes", _saes(study)),
+        saes_section(study),
         Section("Limits", "limits", [Bullets(_limits(study))]),
         Section("How to reproduce it", "reproduce", _reproduce(study, command, rebuild)),
     ]
@@ -94,31 +91,6 @@ def _why_not(counts: Mapping[str, int]) -> str:
         if (counts.get(key) or 0) < MIN_PER_CATEGORY and key in counts
     ]
     return f"only {' and '.join(few)}" if few else "too few refused or complied prompts"
-
-
-def _saes(study: Study) -> list[Block]:
-    if not study.saes:
-        return [Text("No SAE of this study was found.")]
-    rows, poor, idle = [], [], []
-    for site, (config, heldout) in sorted(study.saes.items(), key=lambda item: parse_site(item[0])):
-        everywhere, last = heldout.get("all") or {}, heldout.get("last") or {}
-        poor += [site] if (last.get("fvu") or 0) > HIGH_FVU else []
-        idle += [site] if (everywhere.get("dead_fraction") or 0) > MANY_IDLE else []
-        figures = [number(everywhere.get("fvu"), 3), number(last.get("fvu"), 3), number(everywhere.get("l0"), 1)]
-        rows.append([site, str(config.get("d_sae", "–")), *figures, share(everywhere.get("dead_fraction"))])
-    caption = (
-        "On held-out prompts. FVU: fraction of variance unexplained (0 is perfect, 1 no better than the mean), at all "
-        "tokens and at the prompt's last, where refusal is read. L0: features active on a token. Idle: features that "
-        "no held-out token activates."
-    )
-    blocks: list[Block] = [Table(["Site", "Features", "FVU", "FVU, last token", "L0", "Idle"], rows, caption)]
-    if idle:
-        text = f"Over half of the features are idle at {in_words(idle)}: fewer would do; what they compute is unharmed."
-        blocks.insert(0, Text(text))
-    if poor:
-        text = f"Poor reconstruction (FVU over {HIGH_FVU} at the last token) at {in_words(poor)}: "
-        blocks.insert(0, Text(f"{text}the circuits there deserve less trust.", warning=True))
-    return blocks
 
 
 def _limits(study: Study) -> list[tuple[str, str]]:

@@ -19,6 +19,8 @@ from refusal.report.evidence import INDEX_PNG, evidence_sections
 from refusal.report.heatmaps import draw_heatmaps
 from refusal.report.index_by_layer import index_figure
 from refusal.report.page import render
+from refusal.report.recovered import recovered_figure
+from refusal.report.saes import RECOVERED_PNG
 from refusal.report.study import Folders, Study, find, read_study
 from refusal.style import save_png
 
@@ -32,6 +34,7 @@ def build(
     data_analysis: Path | None = None,
     saes: Sequence[Path] = (),
     store: Path | None = None,
+    quality: Path | None = None,
     command: str | None = None,
 ) -> Path:
     """Write ``report.html``, ``report.md`` and ``figures/`` into ``report``, and return the path of the first.
@@ -42,12 +45,13 @@ def build(
         data_analysis: The folder with ``data_split_statistics.json``.
         saes: The folders of the SAEs that the study used, each ``saes/<site>/<name>-<fingerprint>``.
         store: The store of the activations, whose responses are shown where labels disagree.
+        quality: The folder with ``quality.json``.
         command: The command that made the study; by default the one that the verdict or the circuits' card records.
 
     Raises:
         InputError: A file is missing or damaged, or the disk refuses to write.
     """
-    study = read_study(Folders(Path(report), Path(circuits), data_analysis, tuple(saes), store))
+    study = read_study(Folders(Path(report), Path(circuits), data_analysis, tuple(saes), store, quality))
     pictures = _pictures(study, Path(report) / FIGURES)
     made_by = command or study.verdict.get("command") or study.card.get("command") or _command(study)
     rebuild = f"python -m refusal.report.build {shlex.quote(str(_kept(Path(report), Path(circuits))))}"
@@ -62,6 +66,9 @@ def _pictures(study: Study, folder: Path) -> dict[str, str]:
     figure = index_figure(study.comparison)
     if figure is not None:
         save_png(figure, folder / INDEX_PNG)
+    figure = recovered_figure((study.quality or {}).get("saes") or {})
+    if figure is not None:
+        save_png(figure, folder / RECOVERED_PNG)
     paths = draw_heatmaps(study.comparison, folder)
     return dict(zip(("similarity", "separate", "cross"), (path.name for path in paths), strict=False))
 
@@ -82,7 +89,14 @@ def main(arguments: Sequence[str] | None) -> int:
     parser = Parser("refusal.report.build", "Build the report of a finished study from its files.")
     parser.add_argument("folder", type=Path, help="a model's folder, such as outputs/planted, or one study of it")
     found = find(parser.parse_args(arguments).folder)
-    path = build(found.report, found.circuits, data_analysis=found.data_analysis, saes=found.saes, store=found.store)
+    path = build(
+        found.report,
+        found.circuits,
+        data_analysis=found.data_analysis,
+        saes=found.saes,
+        store=found.store,
+        quality=found.quality,
+    )
     say("report", "built", path)
     return 0
 

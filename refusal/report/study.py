@@ -23,6 +23,7 @@ class Folders:
     data_analysis: Path | None = None
     saes: tuple[Path, ...] = ()
     store: Path | None = None
+    quality: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Study:
     card: Mapping[str, Any]
     labels: Labels | None = None
     """What was called a refusal; None where the activations are not there."""
+    quality: Mapping[str, Any] | None = None
+    """``quality.json``: how good the SAEs are; None where they were not measured."""
 
     @property
     def direct(self) -> Mapping[str, Any]:
@@ -62,7 +65,9 @@ def find(folder: Path) -> Folders:
     data_analysis = home / "data_analysis"
     card = read_json(circuits / CARD) if (circuits / CARD).is_file() else {}
     data_analysis = data_analysis if data_analysis.is_dir() else None
-    return Folders(report, circuits, data_analysis, _saes_of(home, card), _store_of(home, card))
+    return Folders(
+        report, circuits, data_analysis, _saes_of(home, card), _store_of(home, card), _quality_of(home, card)
+    )
 
 
 def _store_of(home: Path, card: Mapping[str, Any]) -> Path | None:
@@ -70,6 +75,13 @@ def _store_of(home: Path, card: Mapping[str, Any]) -> Path | None:
     manifests = sorted(home.glob(f"activations/*/{MANIFEST}"))
     of_study = [path.parent for path in manifests if read_json(path).get("content") == card.get("content", "")]
     return next(iter(of_study), None)
+
+
+def _quality_of(home: Path, card: Mapping[str, Any]) -> Path | None:
+    """The newest measurement of the SAEs that the circuits were found with, if there is one."""
+    own = set((card.get("saes") or {}).values())
+    cards = [path for path in home.glob(f"quality/*/{CARD}") if own and own <= set(read_json(path)["saes"].values())]
+    return max(cards, key=lambda path: path.stat().st_mtime).parent if cards else None
 
 
 def _saes_of(home: Path, card: Mapping[str, Any]) -> tuple[Path, ...]:
@@ -99,6 +111,7 @@ def read_study(folders: Folders) -> Study:
         saes={folder.parent.name: _sae(folder) for folder in folders.saes},
         card=read_json(card) if card.is_file() else {},
         labels=read_labels(folders.store) if folders.store and is_complete(folders.store) else None,
+        quality=read_json(folders.quality / "quality.json") if folders.quality else None,
     )
 
 

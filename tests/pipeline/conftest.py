@@ -14,10 +14,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     collected = succeed(folder, "collect", *SMALL)
     assert collected.states == [("data", "built"), ("data", "built"), ("model", "built"), ("activations", "built")]
     trained = succeed(folder, "train", *SMALL)
-    assert trained.states == [("activations", "found"), *[("sae", "built")] * len(SITES)]
+    assert trained.states == [("activations", "found"), *[("sae", "built")] * len(SITES), ("quality", "built")]
     discovered = succeed(folder, "discover", *SMALL)
     assert discovered.states == [
-        *(("activations", "found"), ("sae", "found")),
+        *(("activations", "found"), ("sae", "found"), ("quality", "found")),
         *(("circuits", "built"), ("heatmap", "built"), ("report", "built")),
     ]
     assert discovered.verdict == "monolithic"

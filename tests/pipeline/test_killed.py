@@ -29,8 +29,8 @@ def test_a_killed_study_ends_as_one_left_alone(tmp_path: Path, study: Path) -> N
     assert leftovers(tmp_path)
 
     done = succeed(tmp_path, "discover", *SMALL)
-    states = [("activations", "found"), ("sae", "found"), ("circuits", "built"), ("heatmap", "built")]
-    assert done.states == [*states, ("report", "built")]
+    found = [(stage, "found") for stage in ("activations", "sae", "quality")]
+    assert done.states == [*found, *((stage, "built") for stage in ("circuits", "heatmap", "report"))]
     assert {path: path.stat().st_mtime_ns for path in first} == first
     assert verdict(tmp_path) == verdict(study)
     assert not leftovers(tmp_path)

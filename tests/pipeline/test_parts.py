@@ -69,7 +69,10 @@ def test_each_side_has_autoencoders_of_its_own(here: Path) -> None:
     read_with = json.loads((circuits / "card.json").read_text())["saes"]
     assert read_with["mlp_2"] == folders[1].name
     assert verdict(here)["fingerprint"] == circuits.name
-    assert succeed(here, "train", *SMALL, "sae.scope=safe_toxic").states[-1] == ("sae", "found")
+    assert succeed(here, "train", *SMALL, "sae.scope=safe_toxic").states[-2:] == [
+        ("sae", "found"),
+        ("quality", "found"),
+    ]
 
 
 def test_each_category_has_autoencoders_of_its_own(here: Path) -> None:
@@ -84,7 +87,7 @@ def test_each_category_has_autoencoders_of_its_own(here: Path) -> None:
 def test_further_seeds_are_what_they_are_alone(here: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     done = succeed(here, "train", *SMALL, "sae.also_seeds=[1]")
     assert done.states.count(("sae", "built")) == 2 * len(SITES)
-    assert succeed(here, "train", *SMALL, "sae.seed=1").states[-1] == ("sae", "found")
+    assert succeed(here, "train", *SMALL, "sae.seed=1").states[-2] == ("sae", "found")
     alone = tmp_path_factory.mktemp("alone")
     shutil.copytree(here, alone, dirs_exist_ok=True)
     shutil.rmtree(alone / "outputs" / "planted" / "saes")
@@ -103,7 +106,7 @@ def test_devices_share_the_autoencoders(
     spread = tmp_path_factory.mktemp("spread")
     shutil.copytree(here, spread, dirs_exist_ok=True)
     done = succeed(spread, "train", *SMALL, *SPREAD)
-    assert done.states == [("activations", "found"), *[("sae", "built")] * len(SITES)]
+    assert done.states == [("activations", "found"), *[("sae", "built")] * len(SITES), ("quality", "built")]
     assert done.err == ""
     monkeypatch.setitem(ENVIRONMENT, "OMP_NUM_THREADS", "1")  # as many as each of two processes has
     succeed(here, "train", *SMALL)

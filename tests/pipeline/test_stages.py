@@ -22,7 +22,7 @@ def test_a_second_run_finds_everything_in_a_moment(study: Path) -> None:
     seconds = time.monotonic() - started
     assert done.status == 0
     assert {state for _, state in done.states} == {"found"}
-    assert [stage for stage, _ in done.states] == ["activations", "sae", "circuits", "heatmap", "report"]
+    assert [stage for stage, _ in done.states] == ["activations", "sae", "quality", "circuits", "heatmap", "report"]
     assert done.verdict == "monolithic"
     imported = {line.rpartition("|")[2].strip() for line in done.err.splitlines() if line.startswith("import time:")}
     assert "refusal.pipeline" in imported
@@ -33,7 +33,7 @@ def test_a_second_run_finds_everything_in_a_moment(study: Path) -> None:
 def test_a_site_of_a_larger_store_is_found(study: Path) -> None:
     done = succeed(study, "collect", *PLANTED, *QUICK, "layers=mlp_2")
     assert done.states == [("activations", "found")]
-    done = succeed(study, "train", *PLANTED, *QUICK, "layers=mlp_1-2")
+    done = succeed(study, "train", *PLANTED, *QUICK, "layers=mlp_1-2", "quality.max_prompts=0")
     assert done.states == [("activations", "found"), ("sae", "found")]
 
 
@@ -86,6 +86,7 @@ def test_a_report_is_made_again_from_what_is_there(study: Path) -> None:
     states = [
         ("activations", "found"),
         ("sae", "found"),
+        ("quality", "found"),
         ("circuits", "found"),
         ("heatmap", "built"),
         ("report", "built"),
@@ -159,3 +160,13 @@ def test_every_artifact_has_its_name(tmp_path: Path) -> None:
 def test_layers_by_name(study: Path, layers: str, sites: list[str]) -> None:
     out = succeed(study, "collect", *PLANTED, *QUICK, layers, "plan=true").out
     assert f"sites          {len(sites)}: {', '.join(sites)}" in out
+
+
+def test_the_report_is_made_again_where_the_autoencoders_are_measured_otherwise(study: Path, tmp_path: Path) -> None:
+    here = Path(shutil.copytree(study, tmp_path / "study"))
+    home = here / "outputs" / "planted"
+    (measured,) = (home / "quality").glob("*/quality.json")
+    assert list(json.loads(measured.read_text())["saes"]) == list(SITES)
+    done = succeed(here, "discover", *SMALL, "quality.max_prompts=9")
+    assert done.states[2:] == [("quality", "built"), ("circuits", "found"), ("heatmap", "found"), ("report", "built")]
+    assert "9 held-out prompts" in (home / "report" / "report.md").read_text(encoding="utf-8")

@@ -19,7 +19,7 @@ from refusal.prompts.planted import Vocabulary
 from refusal.prompts.prompt import Prompt
 from tests.commands import ROOT
 
-QUICK = ("sae.epochs=1", "circuits.permutations=200", "circuits.bootstrap=100", "logger=none")
+QUICK = ("sae.epochs=1", "circuits.permutations=200", "circuits.bootstrap=100", "quality.max_prompts=18", "logger=none")
 PLANTED = (
     "model.n_layers=4",
     *("data.n_safe=12", "data.n_hard=8", "data.n_toxic=12", "data.categories=[hate,privacy,violence]"),

@@ -61,7 +61,7 @@ def test_poor_saes_are_named_in_the_order_of_the_flow(studies: dict[str, Study])
     assert "idle at attention writes of layer 2" in note.text
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["attention_2", "residuals_2", "mlp_9", "mlp_10"]
-    assert table.rows[2] == ["mlp_9", "64", "–", "–", "–", "–"]
+    assert table.rows[2] == ["mlp_9", "64", *"–––––"]
 
 
 def test_how_to_reproduce_it(studies: dict[str, Study]):
