@@ -114,21 +114,15 @@ def reconstruct(
 ) -> None:
     """By row: the codes of its pairs, and what the features before each of the ends leave of it; see ``products``."""
     for b in range(lo, hi):
-        prefix, error = 0, errors[0, b]
-        error[:] = centred[b]
-        for pair in range(offsets[b], offsets[b + 1]):
-            feature = features[pair]
-            while feature >= ends[prefix]:
-                errors[prefix + 1, b] = error
-                prefix, error = prefix + 1, errors[prefix + 1, b]
-            value = pre[b, feature]
-            if value > 0:
-                weight = W_dec[feature]
-                for j in range(len(error)):
-                    error[j] -= value * weight[j]
-            values[pair] = value if value > 0 else 0
-        for rest in range(prefix + 1, len(ends)):
-            errors[rest, b] = error
+        pair, last = offsets[b], offsets[b + 1]
+        for prefix in range(len(ends)):
+            error, first = errors[prefix, b], pair
+            error[:] = centred[b] if prefix == 0 else errors[prefix - 1, b]
+            while pair < last and features[pair] < ends[prefix]:
+                code = pre[b, features[pair]]
+                values[pair] = code if code > 0 else 0
+                pair += 1
+            _add_rows(error, np.float32(-1), values, W_dec, features, first, pair)
 
 
 @loop
@@ -149,23 +143,56 @@ def weight_gradients(  # noqa: PLR0913  Numba knows arrays, not what they are of
     hi: int,
 ) -> None:
     """By feature: all gradients of its weights, in one pass over its pairs; see ``products``."""
+    codes, d_codes = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
     for i in range(lo, hi):
-        weight, d_dec, d_enc, d_bias = W_dec[i], d_W_dec[i], d_W_rows[i], np.float32(0)
-        d_dec[:] = 0
-        d_enc[:] = 0
+        first, last, d_bias = offsets[i], offsets[i + 1], np.float32(0)
         grad = grads[np.searchsorted(ends, i, side="right")]
-        for place in range(offsets[i], offsets[i + 1]):
-            value = factor * values[order[place]]
-            if value != 0:
-                g, x, d_value = grad[rows[place]], centred[rows[place]], np.float32(0)
-                for j in range(len(g)):
-                    d_value += g[j] * weight[j]
-                    d_dec[j] += value * g[j]
-                d_value *= factor
-                for j in range(len(x)):
-                    d_enc[j] += d_value * x[j]
-                d_bias += d_value
-        d_b_enc[i] = d_bias
+        _multiply_rows(d_codes, W_dec[i], grad, rows, first, last)
+        for place in range(first, last):
+            codes[place] = values[order[place]]
+            d_codes[place] = d_codes[place] if codes[place] > 0 else 0
+            d_bias += d_codes[place]
+        d_W_dec[i], d_W_rows[i], d_b_enc[i] = 0, 0, factor * d_bias
+        _add_rows(d_W_dec[i], factor, codes, grad, rows, first, last)
+        _add_rows(d_W_rows[i], factor, d_codes, centred, rows, first, last)
+
+
+@loop
+def _add_rows(
+    out: Floats, factor: float, weights: Floats, table: Floats, numbers: Numbers, first: int, last: int
+) -> None:
+    """Add factor * weight * table[number] for a run of weights and numbers.
+
+    Four at a time, as the sum is then read and written a fourth as often.
+    """
+    for p in range(first, last - 3, 4):
+        a, b, c, d = factor * weights[p], factor * weights[p + 1], factor * weights[p + 2], factor * weights[p + 3]
+        w, x, y, z = table[numbers[p]], table[numbers[p + 1]], table[numbers[p + 2]], table[numbers[p + 3]]
+        for j in range(len(out)):
+            out[j] += a * w[j] + b * x[j] + c * y[j] + d * z[j]
+    for p in range(last - (last - first) % 4, last):
+        a, w = factor * weights[p], table[numbers[p]]
+        for j in range(len(out)):
+            out[j] += a * w[j]
+
+
+@loop
+def _multiply_rows(out: Floats, x: Floats, table: Floats, numbers: Numbers, first: int, last: int) -> None:
+    """Write the products x . table[number] for a run of numbers."""
+    for p in range(first, last - 3, 4):
+        a = b = c = d = np.float32(0)
+        u, v, w, y = table[numbers[p]], table[numbers[p + 1]], table[numbers[p + 2]], table[numbers[p + 3]]
+        for j in range(len(x)):
+            a += x[j] * u[j]
+            b += x[j] * v[j]
+            c += x[j] * w[j]
+            d += x[j] * y[j]
+        out[p], out[p + 1], out[p + 2], out[p + 3] = a, b, c, d
+    for p in range(last - (last - first) % 4, last):
+        a, u = np.float32(0), table[numbers[p]]
+        for j in range(len(x)):
+            a += x[j] * u[j]
+        out[p] = a
 
 
 @loop
@@ -177,5 +204,6 @@ def normalise_rows(W: Floats, lo: int, hi: int) -> None:
             squares += row[j] * row[j]
         length = np.sqrt(squares)
         if length > 0:
+            inverse = 1 / length
             for j in range(len(row)):
-                row[j] /= length
+                row[j] *= inverse
