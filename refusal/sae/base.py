@@ -164,10 +164,9 @@ class SparseAutoencoder(nn.Module):
 
         Args:
             n_rows: Rows of the batch; of several processes, of this one's part of it.
-            fired: Which features fired: their numbers, in any order, or bool [d_sae].
+            fired: Which features fired, bool [d_sae].
         """
-        self.rows_since_fired += n_rows
-        self.rows_since_fired[fired] = 0
+        self.rows_since_fired.add_(n_rows).masked_fill_(fired, 0)
         agree_on_idle(self.rows_since_fired, n_rows)
 
 

@@ -63,7 +63,7 @@ class KSparse(SparseAutoencoder):
             pairs = self.chosen_pairs(pre)
 
         def revive(values: Tensor) -> Revival | None:
-            self.count_fired(len(batch), pairs.features[values > 0])
+            self.count_fired(len(batch), pairs.sum_by_feature(values) > 0)
             dead = self.is_dead.nonzero()[:, 0]
             return Revival(dead, self.aux_k, self.aux_coefficient) if self.aux_k and len(dead) else None
 

@@ -57,6 +57,10 @@ class Pairs:
         """Where each row's pairs begin, and at last their number, int64 [n_rows + 1]."""
         return offsets(self.rows, self.n_rows)
 
+    def sum_by_feature(self, values: Tensor) -> Tensor:
+        """Return the sum of the values of each feature's pairs: [n_pairs] -> [n_features]."""
+        return values.new_zeros(self.n_features).index_add_(0, self.features, values)
+
     @cached_property
     def by_feature(self) -> ByFeature:
         """The pairs sorted by feature."""

@@ -18,6 +18,7 @@ def test_a_worked_example():
     assert order.tolist() == [1, 3, 0, 2]
     assert rows.tolist() == [0, 2, 0, 2]
     assert offsets.tolist() == [0, 1, 2, 4, 4]
+    assert pairs.sum_by_feature(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist() == [2.0, 4.0, 4.0, 0.0]
 
 
 def test_rows_with_equally_many_features():
