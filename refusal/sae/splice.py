@@ -13,10 +13,11 @@ text before the instruction, padding, and the response's own tokens keep theirs.
     ce        cross-entropy of the first token of the clean model's own greedy response, nats
     refused   whether the greedy response refuses, by the rule that labelled the prompts
 
-An autoencoder recovers (m_spliced - m_ablated) / (m_clean - m_ablated) of the refusal, each m a mean over prompts: 1 is
-all of it, 0 is what the ablated model does, and an autoencoder that does worse is under 0. The same of ce (after the CE
-score of SAELens). Where clean and ablated hardly differ, the site does not matter for these prompts, and what is
-recovered is undefined: None.
+An autoencoder recovers (m_spliced - m_ablated) / (m_clean - m_ablated) of the refusal: 1 is all of it, 0 is what the
+ablated model does, and one that does worse is under 0. Over several prompts it is the least-squares slope of these
+differences, not the ratio of their means: what the site adds to the score of harmful prompts and takes from that of
+harmless ones must not cancel. Of ce it is the ratio of means (the CE score of SAELens). Where clean and ablated hardly
+differ, the site does not matter for these prompts, and what is recovered is undefined: None.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from refusal.models.sites import Site
 from refusal.models.tokens import TOKEN_KINDS
 from refusal.sae.base import SparseAutoencoder
 
-MIN_SCORE, MIN_CE = 0.5, 0.05  # nats between clean and ablated, under which nothing is divided by them
+MIN_SCORE, MIN_CE = 0.5, 0.05  # nats between clean and ablated; nothing is divided by less
 KEPT, LAST = -1, len(TOKEN_KINDS)  # beside the kinds of tokens: those that stay as they are, and the last ones
 ROWS_AT_ONCE = 1024
 
@@ -192,19 +193,29 @@ def reconstructed(sae: SparseAutoencoder, x: Tensor) -> Tensor:
     return torch.cat([sae.decode_sparse(*sae.sparse_codes(part)) for part in x.split(ROWS_AT_ONCE)])
 
 
-def recovered(clean: float, spliced: float, ablated: float, least: float) -> float | None:
-    """Return which share of the way from ablated to clean the spliced model has gone; None if it is under ``least``."""
-    return (spliced - ablated) / (clean - ablated) if abs(clean - ablated) >= least else None
+def recovered(clean: np.ndarray, spliced: np.ndarray, ablated: np.ndarray, least: float) -> float | None:
+    """Return which share of the way from ablated to clean the spliced model has gone.
+
+    Args:
+        clean: A figure of the clean model on each prompt, [n_prompts].
+        spliced: The same with the autoencoder in place.
+        ablated: The same of the ablated model.
+        least: A way that is shorter than this (root mean square) is none: None.
+    """
+    way, gone = clean - ablated, spliced - ablated
+    if not len(way) or np.sqrt(np.mean(way**2)) < least:
+        return None
+    return float(gone @ way / (way @ way))
 
 
 def _figures(found: Mapping[str, Outcomes], rows: np.ndarray) -> dict[str, Any]:
     """What is said of the prompts ``rows``, bool [n_prompts]."""
-    levels = _levels(found, rows)
-    ce, score = levels["ce"], levels["score"]
+    score = {name: one.score[rows[: len(one.score)]] for name, one in found.items()}
+    ce = {name: one.ce[rows].mean(keepdims=True) for name, one in found.items()}
     return {
-        **levels,
+        **_levels(found, rows),
         "recovered_ce": recovered(**ce, least=MIN_CE),
-        "recovered_refusal": None if score["clean"] is None else recovered(**score, least=MIN_SCORE),
+        "recovered_refusal": recovered(**score, least=MIN_SCORE),
     }
 
 

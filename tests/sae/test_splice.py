@@ -54,7 +54,7 @@ def test_an_autoencoder_that_changes_nothing_recovers_all(study: PlantedStudy, s
         for stratum in (found["all"], found["splits"]["toxic"], found["categories"]["hate"]):
             assert stratum["kl"]["spliced"] == pytest.approx(0, abs=1e-4)
             assert stratum["recovered_ce"] == pytest.approx(1, abs=1e-3)
-        assert found["splits"]["toxic"]["recovered_refusal"] == pytest.approx(1, abs=1e-3)
+            assert stratum["recovered_refusal"] == pytest.approx(1, abs=1e-3)
         assert found["splits"]["toxic"]["refusal_rate"] == {"clean": 1.0, "spliced": 1.0, "ablated": 0.0}
         assert found["splits"]["safe"]["refusal_rate"]["spliced"] == 0
 
@@ -137,9 +137,15 @@ def test_judged_by_the_score_no_response_is_needed(study: PlantedStudy, sample: 
 
 
 def test_what_is_recovered_is_the_share_of_the_way_back():
-    assert recovered(5.0, 2.0, -1.0, least=0.5) == 0.5
-    assert recovered(-5.0, -5.0, 1.0, least=0.5) == 1.0
-    assert recovered(5.0, 9.0, 4.6, least=0.5) is None
+    def of(clean: list[float], spliced: list[float], ablated: list[float]) -> float | None:
+        return recovered(np.array(clean), np.array(spliced), np.array(ablated), least=0.5)
+
+    assert of([5.0], [2.0], [-1.0]) == 0.5
+    assert of([-5.0], [-5.0], [1.0]) == 1.0
+    assert of([5.0], [9.0], [4.6]) is None
+    assert of([], [], []) is None
+    # a toxic prompt of 5 and a safe one of -5 are both 0 in the ablated model: their means would cancel
+    assert of([5.0, -5.0], [4.0, -2.0], [0.0, 0.0]) == pytest.approx((4 * 5 + 2 * 5) / 50)
 
 
 def test_strata_are_all_prompts_each_split_and_each_category(sample: Sample):
