@@ -87,7 +87,7 @@ class Options:
 
     def refuse(self, name: str, because: str) -> NoReturn:
         """Raise that a setting cannot be honoured."""
-        raise InputError(f"{self.path}: {name}={self.content[name]!r} cannot be honoured: {because}")
+        raise InputError(f"{self.path}: {name}={self.content.get(name)!r} cannot be honoured: {because}")
 
 
 class Tensors:
@@ -126,7 +126,7 @@ class Tensors:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(path, {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays})
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        except (ValueError, OSError, EOFError, NotImplementedError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is damaged, or holds more than arrays, which is never loaded") from error
 
     def take(self, name: str, *shape: int) -> Tensor:
@@ -135,15 +135,21 @@ class Tensors:
         Raises:
             InputError: It is missing, of another shape, or not finite.
         """
-        value = self.content.get(name)
-        if value is None:
-            raise InputError(f"{self.path} lacks the tensor '{name}'; it has: {', '.join(sorted(self.content))}")
+        value = self._tensor(name)
         if tuple(value.shape) != shape:
             raise InputError(f"{self.path}: {name} has the shape {list(value.shape)}, not {list(shape)}")
-        value = value.detach().to(torch.float32).clone()
+        value = value.detach().to(torch.float32)
         if not bool(value.isfinite().all()):
             raise InputError(f"{self.path}: {name} has values that are not finite")
         return value
+
+    def vector(self, name: str) -> Tensor:
+        """Return a tensor of one dimension, of any length, in float32."""
+        return self.take(name, self._tensor(name).numel())
+
+    def count(self, name: str) -> int:
+        """Return a whole number that was kept as a tensor."""
+        return int(self.take(name))
 
     def shape(self, name: str) -> tuple[int, int]:
         """Return the two sides of a matrix.
@@ -151,10 +157,15 @@ class Tensors:
         Raises:
             InputError: It is missing, or no matrix.
         """
-        value = self.content.get(name)
-        if value is None or value.ndim != 2:
-            raise InputError(f"{self.path} lacks the matrix '{name}'; it has: {', '.join(sorted(self.content))}")
+        value = self._tensor(name)
+        if value.ndim != 2:
+            raise InputError(f"{self.path}: {name} has the shape {list(value.shape)}, and is no matrix")
         return value.shape[0], value.shape[1]
+
+    def _tensor(self, name: str) -> Tensor:
+        if name not in self.content:
+            raise InputError(f"{self.path} lacks the tensor '{name}'; it has: {', '.join(sorted(self.content))}")
+        return self.content[name]
 
 
 def _bytes(path: Path, n: int = -1) -> bytes:

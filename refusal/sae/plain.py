@@ -64,21 +64,24 @@ class Plain:
         return sae.eval().requires_grad_(False)
 
     @property
-    def b_enc_of_x(self) -> Tensor:
-        """The encoder's bias for a library whose encoder reads x rather than x - b_dec."""
-        return self._shifted(-1)
+    def pre_codes_of_b_dec(self) -> Tensor:
+        """b_dec W_enc, [d_sae]: what separates the biases of an encoder that reads x from one that reads x - b_dec."""
+        parts = self.W_enc.split(4096, dim=1)  # in double precision it would take twice the memory at once
+        return torch.cat([(self.b_dec.double() @ part.double()).float() for part in parts])
 
     def reading_x(self) -> Plain:
         """Return these weights, which were an encoder's that reads x, as those of one that reads x - b_dec."""
-        return replace(self, b_enc=self._shifted(1))
+        return replace(self, b_enc=self.b_enc + self.pre_codes_of_b_dec)
 
     def with_unit_rows(self) -> Plain:
         """Return the same autoencoder with rows of W_dec of unit length; codes are multiplied by the lengths."""
         norm = self.W_dec.norm(dim=1).clamp(min=1e-8)
         return replace(self, W_enc=self.W_enc * norm, b_enc=self.b_enc * norm, W_dec=self.W_dec / norm[:, None])
 
-    def _shifted(self, sign: int) -> Tensor:
-        return (self.b_enc.double() + sign * (self.b_dec.double() @ self.W_enc.double())).float()
+
+def log_threshold(threshold: Tensor) -> Tensor:
+    """Return a JumpReLU's threshold as ours keeps it; one that is not positive changes nothing above zero."""
+    return threshold.clamp(min=torch.finfo(torch.float32).tiny).log()
 
 
 def _copy(tensor: Tensor) -> Tensor:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from refusal import InputError
-from refusal.artifacts import read_json
 from refusal.sae.base import SparseAutoencoder
 from refusal.sae.files import CONFIG, WEIGHTS, load_sae, save_sae
+from refusal.sae.foreign import Options
 from refusal.sae.formats import Format, Imported, Origin, our_version
 
 
 def read(folder: Path) -> Imported:
     """Read ours."""
-    sae, cfg = load_sae(folder), read_json(folder / CONFIG)
-    return Imported(sae, Origin(cfg["model"], cfg["site"]))
+    sae, cfg = load_sae(folder), Options.read(folder / CONFIG)
+    return Imported(sae, Origin(cfg.text("model"), cfg.text("site")))
 
 
 def write(folder: Path, sae: SparseAutoencoder, origin: Origin) -> None:

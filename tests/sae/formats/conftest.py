@@ -16,7 +16,7 @@ torch.set_num_threads(1)
 
 PYTHON = "REFUSAL_PEERS_PYTHON"
 PACKAGES = ("torch<2.14", "sae-lens", "eai-sparsify", "dictionary-learning")
-Peers = Callable[..., "np.ndarray | None"]
+Peers = Callable[..., np.ndarray]
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +30,7 @@ def peers_python() -> Path:
 def peers(peers_python: Path, tmp_path: Path) -> Peers:
     """Run ``peers.py`` on rows; return what the library reconstructs."""
 
-    def run(*arguments: str | Path, x: np.ndarray) -> np.ndarray | None:
+    def run(*arguments: str | Path, x: np.ndarray) -> np.ndarray:
         rows, out = tmp_path / "rows.npy", tmp_path / "out.npy"
         np.save(rows, x)
         script = Path(__file__).with_name("peers.py")
@@ -38,7 +38,7 @@ def peers(peers_python: Path, tmp_path: Path) -> Peers:
             [peers_python, script, *arguments, rows, out], capture_output=True, text=True, timeout=300, check=False
         )
         assert done.returncode == 0, done.stderr[-2000:]
-        return np.load(out) if out.exists() else None
+        return np.load(out)
 
     return run
 

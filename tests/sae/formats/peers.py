@@ -31,7 +31,8 @@ def load_dictionary_learning(folder: Path) -> Any:
     return import_module("dictionary_learning.utils").load_dictionary(str(folder), device="cpu")[0]
 
 
-def save_sae_lens(kind: str, folder: Path) -> None:
+def save_sae_lens(kind: str, folder: Path) -> Path:
+    """For use, or as a checkpoint to train on; what reconstructs is saved for use in any case."""
     library, checkpoint = import_module("sae_lens"), kind.endswith("_checkpoint")
     name = kind.removesuffix("_checkpoint")
     more: dict[str, Any] = {"k": K} if "TopK" in name else {}
@@ -42,18 +43,23 @@ def save_sae_lens(kind: str, folder: Path) -> None:
         getattr(library, f"{name}TrainingSAEConfig")(d_in=D_MODEL, d_sae=D_SAE, **more, **centred)
     )
     shake(sae)
-    (sae.save_model if checkpoint else sae.save_inference_model)(folder)
+    for_use = folder.with_name("for_use") if checkpoint else folder
+    if checkpoint:
+        sae.save_model(folder)
+    sae.save_inference_model(for_use)
+    return for_use
 
 
-def save_sparsify(kind: str, folder: Path) -> None:
+def save_sparsify(kind: str, folder: Path) -> Path:
     library = import_module("sparsify")
     options = {"multi_topk": kind == "multi_topk", "num_latents": 0 if kind == "expansion" else D_SAE}
     coder = library.SparseCoder(D_MODEL, library.SparseCoderConfig(k=K, expansion_factor=4, **options))
     shake(coder)
     coder.save_to_disk(folder)
+    return folder
 
 
-def save_dictionary_learning(kind: str, folder: Path) -> None:
+def save_dictionary_learning(kind: str, folder: Path) -> Path:
     utils = import_module("dictionary_learning.utils")
     more = {"k": K} if "TopK" in kind else {}
     groups = {"group_sizes": [16, D_SAE - 16]} if kind.startswith("Matryoshka") else {}
@@ -62,6 +68,7 @@ def save_dictionary_learning(kind: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     torch.save(sae.state_dict(), folder / "ae.pt")
     (folder / "config.json").write_text(json.dumps({"trainer": {"dict_class": kind, **more}}))
+    return folder
 
 
 def shake(module: torch.nn.Module) -> None:
@@ -79,11 +86,8 @@ def shake(module: torch.nn.Module) -> None:
 @torch.no_grad()
 def main(task: str, library: str, *rest: str) -> None:
     *kind, folder, rows, out = rest
-    if task == "save":
-        globals()[f"save_{library}"](*kind, Path(folder))
-        if kind[0].endswith("_checkpoint"):
-            return  # what is kept to go on training is not loaded for use in every architecture
-    sae = globals()[f"load_{library}"](Path(folder))
+    place = globals()[f"save_{library}"](*kind, Path(folder)) if task == "save" else Path(folder)
+    sae = globals()[f"load_{library}"](place)
     np.save(out, sae(torch.from_numpy(np.load(rows))).numpy())
 
 

@@ -42,6 +42,18 @@ def jumprelu(pre: np.ndarray, threshold: np.ndarray | float) -> np.ndarray:
     return np.where(pre > threshold, np.maximum(pre, 0), 0)
 
 
+def gate(d_sae: int, seed: int = 2) -> Weights:
+    """Random b_gate, b_mag and r_mag, each [d_sae], of a gated autoencoder."""
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(0, 0.5, d_sae).astype(np.float32) for name in ("b_gate", "b_mag", "r_mag")}
+
+
+def gated(x: np.ndarray, w: Weights, more: Weights, *, centred: bool = True) -> np.ndarray:
+    """Magnitudes of their own scale and bias, where the gate is over 0."""
+    product = pre_codes(x, w, centred=centred) - w["b_enc"]
+    return np.where(product + more["b_gate"] > 0, np.maximum(product * np.exp(more["r_mag"]) + more["b_mag"], 0), 0)
+
+
 def decode(f: np.ndarray, w: Weights) -> np.ndarray:
     """F W_dec + b_dec."""
     return f @ w["W_dec"] + w["b_dec"]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from refusal import InputError
 from refusal.sae.architectures.topk import TopK
 from refusal.sae.base import SparseAutoencoder
 from refusal.sae.files import save_sae
 from refusal.sae.formats import Origin, find, format_of, formats, read, read_sae, writable, write_sae
+from tests.sae.formats import test_gemma_scope, test_llama_scope
 
 ORIGIN = Origin("tiny", "mlp_3")
 
@@ -25,8 +29,9 @@ def sae() -> SparseAutoencoder:
 
 
 def test_every_file_of_the_folder_is_a_format():
-    assert list(formats()) == ["dictionary_learning", "refusal", "sae_lens", "sparsify"]
+    only_read = {"gemma_scope", "gemma_scope_2", "llama_scope"}
     assert writable() == ["dictionary_learning", "refusal", "sae_lens", "sparsify"]
+    assert set(formats()) == only_read | set(writable())
 
 
 @pytest.mark.parametrize("name", ["dictionary_learning", "refusal", "sae_lens", "sparsify"])
@@ -72,6 +77,11 @@ def test_nothing_is_overwritten_and_nothing_half_written(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "out"]
 
 
+def test_a_format_that_is_only_read_is_not_written(tmp_path: Path, sae: SparseAutoencoder):
+    with pytest.raises(InputError, match="gemma_scope files are only read; those that are written are dictionary_lear"):
+        write_sae(tmp_path / "out", sae, ORIGIN, "gemma_scope")
+
+
 @pytest.mark.parametrize("name", ["dictionary_learning", "sae_lens", "sparsify"])
 def test_damaged_files_are_one_line_that_names_them(tmp_path: Path, sae: SparseAutoencoder, name: str):
     weights, config = find(name).files
@@ -95,6 +105,50 @@ def test_damaged_files_are_one_line_that_names_them(tmp_path: Path, sae: SparseA
         with pytest.raises(InputError, match=file) as error:
             read_sae(folder, format=name)
         assert "\n" not in str(error.value)
+
+
+def damage(path: Path, places: list[tuple[float, int]], cut: float) -> None:
+    """Cut a file to a share of its length, and put other bytes at shares of it."""
+    content = bytearray(path.read_bytes())
+    content = content[: max(1, round(cut * len(content)))]
+    for share, byte in places:
+        content[int(share * (len(content) - 1))] = byte
+    path.write_bytes(content)
+
+
+@given(
+    name=st.sampled_from(sorted(formats())),
+    which=st.integers(0, 1),
+    places=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=3),
+    cut=st.one_of(st.just(1.0), st.floats(0, 1)),
+)
+@settings(max_examples=150, deadline=None)
+def test_however_a_file_is_damaged_it_is_read_or_refused_in_one_line(
+    name: str, which: int, places: list[tuple[float, int]], cut: float
+):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = made(name, Path(temporary) / "sae")
+        files = find(name).files
+        damage(folder / files[which % len(files)], places, cut)
+        said = ""
+        try:
+            read_sae(folder, format=name)
+        except InputError as error:
+            said = str(error)
+        assert "\n" not in said
+
+
+def made(name: str, folder: Path) -> Path:
+    """A folder of a format: written here, or made by hand where it cannot be."""
+    by_hand = {
+        "gemma_scope": test_gemma_scope.published,
+        "gemma_scope_2": test_gemma_scope.second,
+        "llama_scope": test_llama_scope.published,
+    }
+    if name in by_hand:
+        return by_hand[name](folder)
+    write_sae(folder, TopK(4, 12, 2), ORIGIN, name)
+    return folder
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path):

@@ -11,11 +11,17 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from refusal.sae.architectures.batch_topk import BatchTopK
+from refusal.sae.architectures.gated import Gated
+from refusal.sae.architectures.jumprelu import JumpReLU
+from refusal.sae.architectures.matryoshka import Matryoshka
+from refusal.sae.architectures.relu import ReLU
 from refusal.sae.architectures.topk import TopK
 from refusal.sae.base import SparseAutoencoder
 from refusal.sae.formats import Origin, read_sae, write_sae
 
-KINDS = {"dictionary_learning": [TopK], "sae_lens": [TopK], "sparsify": [TopK]}
+ALL = [TopK, BatchTopK, Matryoshka, JumpReLU, Gated, ReLU]
+KINDS = {"dictionary_learning": ALL, "refusal": ALL, "sae_lens": ALL, "sparsify": [TopK]}
 CASES = [(name, kind) for name, kinds in KINDS.items() for kind in kinds]
 shapes = st.tuples(st.integers(1, 12), st.integers(1, 40), st.integers(1, 40), st.integers(0, 1000))
 
@@ -23,7 +29,8 @@ shapes = st.tuples(st.integers(1, 12), st.integers(1, 40), st.integers(1, 40), s
 def random_one(kind: type[SparseAutoencoder], shape: tuple[int, int, int, int], scale: float) -> SparseAutoencoder:
     """One whose every weight is random."""
     d_model, d_sae, k, seed = shape
-    sae = kind(d_model, d_sae, **({"k": min(k, d_sae)} if "k" in kind.settings else {}))
+    settings = {"k": min(k, d_sae), "prefixes": [1.0]}
+    sae = kind(d_model, d_sae, **{name: settings[name] for name in kind.settings})
     generator = torch.Generator().manual_seed(seed)
     for name, value in sae.state_dict().items():
         if value.is_floating_point():

@@ -11,6 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from refusal import InputError
+from refusal.sae.architectures.matryoshka import Matryoshka
 from refusal.sae.architectures.topk import TopK
 from refusal.sae.formats import Origin, read, read_sae, write_sae
 from tests.sae.formats import reference
@@ -55,6 +56,29 @@ def test_an_encoder_that_reads_x_itself_is_honoured(tmp_path: Path):
     assert gap(reconstruct(sae, X), reference.decode(codes, W)) < 1e-6
 
 
+@pytest.mark.parametrize("centred", [True, False])
+def test_jumprelu_gated_and_standard_compute_what_the_weights_say(tmp_path: Path, centred: bool):
+    threshold, more = np.linspace(-0.1, 1, D_SAE, dtype=np.float32), reference.gate(D_SAE)
+    pre = reference.pre_codes(X, W, centred=centred)
+    for name, tensors, codes in (
+        ("jumprelu", {"threshold": threshold}, reference.jumprelu(pre, threshold)),
+        ("standard", {}, np.maximum(pre, 0)),
+        ("gated", more, reference.gated(X, W, more, centred=centred)),
+    ):
+        sae = read_sae(saved(tmp_path / name, tensors, architecture=name, apply_b_dec_to_input=centred))
+        assert gap(reconstruct(sae, X), reference.decode(codes, W)) < 1e-6
+
+
+def test_checkpoints_of_batch_topk_have_a_threshold_for_rescaled_codes(tmp_path: Path):
+    tensors, codes = {"topk_threshold": np.array(0.7)}, reference.jumprelu(PRE * NORMS, 0.7)
+    options = {"rescale_acts_by_decoder_norm": True, "matryoshka_widths": [6, 12]}
+    for name in ("batchtopk", "matryoshka_batchtopk"):
+        sae = read_sae(saved(tmp_path / name, tensors, architecture=name, **options))
+        assert gap(reconstruct(sae, X), reference.decode(codes / NORMS, W)) < 1e-6
+    assert isinstance(sae, Matryoshka)
+    assert sae.prefixes == [0.25, 0.5, 1.0]
+
+
 def test_files_from_before_6_0_are_read(tmp_path: Path):
     old = {"architecture": "standard", "activation_fn_str": "topk", "activation_fn_kwargs": {"k": K}, "metadata": {}}
     folder = saved(tmp_path / "a", **old, k=99, hook_name="blocks.2.hook_mlp_out", model_name="tiny")
@@ -69,6 +93,7 @@ def test_files_from_before_6_0_are_read(tmp_path: Path):
         ({"normalize_activations": "expected_average_only_in"}, "cannot be honoured"),
         ({"reshape_activations": "hook_z"}, "reshape_activations='hook_z' cannot be honoured"),
         ({"finetuning_scaling_factor": True}, "finetuning_scaling_factor=True cannot be honoured"),
+        ({"activation_fn": "tanh-relu"}, "activation_fn='tanh-relu' cannot be honoured"),
         ({"architecture": "temporal"}, "the architecture 'temporal' is none of ours; those are .*topk"),
         ({"d_sae": 23}, r"sae_weights\.safetensors: W_enc has the shape \[6, 24\], not \[6, 23\]"),
         ({"k": 0}, "k=0 must be from 1"),
