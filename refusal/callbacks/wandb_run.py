@@ -1,7 +1,8 @@
 """One W&B run a job: opened before it, fed by the training meanwhile, given the results and closed after it.
 
 Offline by default: runs are files in ``OUTPUT_DIR/wandb``, no account is needed, and nothing is printed. The jobs of a
-multirun share a group. The training logs its curves with Lightning's ``WandbLogger(experiment=wandb.run)``.
+multirun share a group. A job that was killed goes on in its run (``run_id``). The training logs its curves with
+Lightning's ``WandbLogger(experiment=wandb.run)``.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from omegaconf import DictConfig
 
 from refusal import InputError
 from refusal.callbacks.handover import failing, is_first_process, job_folder, note, one_line
+from refusal.callbacks.run_id import RunId
 from refusal.callbacks.tracking import log_results
 from refusal.config.options import from_config
 from refusal.config.schemas import WandbLogger
@@ -28,6 +30,9 @@ TAGGED = ("model", "data", "layers", "sae", "sampler", "circuits")
 
 class WandbRun(Callback):
     """Opens and closes the job's run, where ``logger`` is W&B."""
+
+    def __init__(self) -> None:
+        self._id: RunId | None = None
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Open the run; where that fails, tell the job to stop before it begins."""
@@ -41,6 +46,8 @@ class WandbRun(Callback):
         chosen = config.hydra.runtime.choices
         in_multirun = config.hydra.mode == RunMode.MULTIRUN
         try:
+            job = {name: value for name, value in asdict(options).items() if name != "force"}
+            self._id = RunId(Path(options.output_dir) / "wandb" / "unfinished", job)
             open_run(
                 options.logger,
                 Path(options.output_dir),
@@ -49,6 +56,8 @@ class WandbRun(Callback):
                 group=group_of(options.command, config.hydra.sweep.dir) if in_multirun else None,
                 tags=[f"{group}: {chosen[group]}"[:64] for group in TAGGED],
                 config=asdict(options),
+                id=self._id.value,
+                resume="allow",
             )
         except Exception as error:  # noqa: BLE001  the job reports it
             note(job_folder(config), stop=one_line(error))
@@ -67,6 +76,8 @@ class WandbRun(Callback):
         if failed:
             run.summary["error"] = one_line(job_return._return_value)
         run.finish(exit_code=1 if failed else 0)
+        if self._id is not None:
+            self._id.close(is_done=not failed)
 
 
 def group_of(command: str, sweep_folder: str | Path) -> str:

@@ -20,6 +20,7 @@ FILE_HEADER, RECORD_HEADER = 7, 7
 class Run:
     """What an offline run says."""
 
+    id: str = ""
     name: str = ""
     group: str = ""
     job_type: str = ""
@@ -51,6 +52,7 @@ def read_run(path: Path) -> tuple[float, Run]:
         kind = record.WhichOneof("record_type")
         if kind == "run":
             started = record.run.start_time.ToNanoseconds()
+            run.id = record.run.run_id
             run.name, run.group, run.job_type = record.run.display_name, record.run.run_group, record.run.job_type
             run.tags = tuple(record.run.tags)
             run.config.update(_items(record.run.config.update))
