@@ -5,8 +5,8 @@
 Every contestant (see contestants.py) lives in a process of its own, with the same rows and seed, float32, two threads.
 They take turns: while one takes its steps all others wait for a line on their standard input, which costs nothing.
 Of each the best of the turns' medians counts, because machines are shared. Memory is the growth of the process from
-just before its first step to its peak, and that peak itself. On the main shape there is also our step with 5 % dead
-features, which AuxK trains.
+just before its first step to its peak, after a tiny training that loads all code; and that peak itself. On the main
+shape there is also our step with 5 % dead features, which AuxK trains.
 
 The peers live in an environment of their own, whose python ``--peers`` names (or REFUSAL_PEERS_PYTHON); without one,
 only our step is measured:
