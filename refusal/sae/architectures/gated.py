@@ -8,7 +8,7 @@
 
 The gate has gradients from the last two terms only. Division by d_model as in ``relu``.
 
-Source: Rajamanoharan et al., 2024, arXiv 2404.16014, equations 5 to 8.
+Source: Rajamanoharan et al., 2024, arXiv 2404.16014, section 3.
 """
 
 from __future__ import annotations

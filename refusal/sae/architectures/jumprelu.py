@@ -6,14 +6,14 @@
 Neither the jump nor the count has a useful derivative by the threshold, so one is estimated from the pre-codes near it,
 by a rectangle K of width ``bandwidth`` and area 1:
 
-    d f / d threshold         = -threshold * K(p - threshold)
-    d [p > threshold] / d threshold   = -K(p - threshold)
+    d f / d threshold                = -threshold * K(p - threshold)
+    d [p > threshold] / d threshold  = -K(p - threshold)
 
 By p, the derivative of f is 1 where it is active and 0 elsewhere, and that of the count is 0. Thresholds are positive:
 their logarithms are what is learnt. Widths and thresholds are given for rows of variance 1, as in the source; in
 scaled units they are sqrt(d_model) times as large.
 
-Source: Rajamanoharan et al., 2024, arXiv 2407.14435, equations 3 to 12 and appendix J.
+Source: Rajamanoharan et al., 2024, arXiv 2407.14435, sections 2 and 3, and the code in its appendix.
 """
 
 from __future__ import annotations
