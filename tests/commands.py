@@ -44,6 +44,7 @@ class Locations(NamedTuple):
     data_analysis: Path
     store: Path
     saes: dict[str, Path]
+    quality: Path
     circuits: Path
     visualizations: Path
     report: Path
@@ -81,10 +82,16 @@ class Pretended:
 
     def train(self, options: Options) -> dict[str, Path]:
         places = self._called("train", options)
-        for layer, folder in enumerate(places.saes.values()):
+        for layer, (site, folder) in enumerate(places.saes.items()):
             figures = {"fvu": 0.1 + layer, "explained_variance": 0.9, "l0": 8.0, "dead_fraction": 0.0, "cosine": 0.99}
-            _json(folder / "history.json", {"heldout": {"all": figures, "last": figures}})
+            own = {"model": "planted", "site": site.partition("-")[0], "hidden_dim": 64, "k": 8, "train": []}
+            _json(folder / "history.json", {**own, "heldout": {"all": figures, "last": figures}})
             _picture(folder / "training_plots" / "loss.png")
+        everywhere = {"recovered_refusal": 0.7, "kl": {"spliced": 0.01}, "recovered_ce": 0.9}
+        toxic = {"recovered_refusal": 0.8, "refusal_rate": {"clean": 1.0, "spliced": 0.9, "ablated": None}}
+        probing = {"toxic": {"features": {"5": {"auc": 0.95}}}}
+        quality = {"splice": {"all": everywhere, "splits": {"toxic": toxic}}, "probing": probing}
+        _json(places.quality / "quality.json", {"saes": dict.fromkeys(places.saes, quality)})
         return places.saes
 
     def discover(self, options: Options) -> Path:
@@ -130,7 +137,15 @@ def locations(options: Options) -> Locations:
     report = home / "report"
     study = report / "studies" / "-".join([*sites(options), str(options.seed)])
     return Locations(
-        home, home / "data_analysis", home / "store", saes, circuits, home / "visualizations", report, study
+        home,
+        home / "data_analysis",
+        home / "store",
+        saes,
+        home / "quality",
+        circuits,
+        home / "visualizations",
+        report,
+        study,
     )
 
 
@@ -143,7 +158,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> Pretended:
     module.locations = locations  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "refusal.pipeline", module)
     monkeypatch.setattr(refusal, "pipeline", module, raising=False)
-    for name in ("steps", "tracking"):
+    for name in ("steps", "tracking", "outcome"):
         if callbacks := sys.modules.get(f"refusal.callbacks.{name}"):
             monkeypatch.setattr(callbacks, "pipeline", module)
     return pretended

@@ -17,6 +17,7 @@ FLOW = (
     "circuits",
     "comparison",
     "report",
+    "sweeps",
     "calibration",
     "study",
     "stages",

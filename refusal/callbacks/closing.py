@@ -1,7 +1,9 @@
 """What a command says when its jobs are done: the verdict of a run, or the comparison of a multirun's jobs.
 
-A multirun is closed by a W&B run of its own, in the group of its jobs. That is not left to Hydra's
-``on_multirun_end``, which does not come when a job failed.
+The comparison is a function that the options name (``sweep.target``): its table is printed, and stands with its
+picture in the multirun's folder, beside ``autoencoders.csv``, which has a line for each autoencoder. A multirun is
+closed by a W&B run of its own, in the group of its jobs. That is not left to Hydra's ``on_multirun_end``, which does
+not come when a job failed.
 """
 
 from __future__ import annotations
@@ -10,18 +12,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from refusal.artifacts import write_atomic
 from refusal.callbacks.handover import read
 from refusal.callbacks.outcome import STARTED
-from refusal.callbacks.tracking import heldout, log_rows
+from refusal.callbacks.tracking import log_rows
 from refusal.callbacks.wandb_run import group_of, open_run
 from refusal.config.schemas import WandbLogger
+from refusal.progress import say
+from refusal.study import locate
+from refusal.sweeps.autoencoders import autoencoder_rows
+from refusal.sweeps.job import Comparison, Job, read_quality, read_saes
+from refusal.sweeps.table import csv_text, markdown, text_table, without_empty
 
-Row = dict[str, object]
-
-VERDICT = ("verdict", "index", "ci_low", "ci_high", "layer", "explained_share")
-AUTOENCODER = ("fvu", "explained_variance", "l0", "dead_fraction")
+Outcomes = Mapping[int, Mapping[str, Any]]
 
 
 def close() -> list[str]:
@@ -47,78 +52,91 @@ def last_line(verdict: Mapping[str, Any]) -> str:
 
 
 def _close_multirun(folder: Path) -> list[str]:
-    jobs = {int(path.name): read(path) for path in folder.iterdir() if path.name.isdigit()}
-    jobs = dict(sorted(jobs.items()))
+    outcomes = {int(path.name): read(path) for path in folder.iterdir() if path.name.isdigit()}
+    outcomes = dict(sorted(outcomes.items()))
+    failures = _failures(outcomes)
     config = OmegaConf.load(folder / "multirun.yaml")
-    if config.plan or not jobs:
-        return _failures(jobs)
-    tables = {"verdicts": verdict_rows(jobs), "autoencoders": autoencoder_rows(jobs)}
-    for rows in tables.values():
-        if rows:
-            print(f"\n{text_table(rows)}", flush=True)
-    failures = _failures(jobs)
+    assert isinstance(config, DictConfig)
+    if config.plan or not outcomes:
+        return failures
+    tables: dict[str, Sequence[Mapping[str, object]]] = {}
+    picture: Path | None = None
+    jobs = jobs_of(outcomes)
+    if any(job.saes for job in jobs):  # collections leave nothing to compare
+        comparison = locate(config.sweep.target)(jobs)
+        tables = {"sweep": without_empty(comparison.rows), "autoencoders": autoencoder_rows(jobs)}
+        picture = _write(folder, tables, comparison)
     if config.logger.kind == "wandb":
-        logger = WandbLogger(**OmegaConf.to_container(config.logger))  # type: ignore[arg-type]
-        name = f"{config.command}: comparison of {len(jobs)} jobs"
-        run = open_run(
-            logger, Path(config.output_dir), name=name, job_type="comparison", group=group_of(config.command, folder)
+        _log(config, folder, tables, picture, {"jobs": len(outcomes), "failed": len(failures)})
+    return failures
+
+
+def jobs_of(outcomes: Outcomes) -> list[Job]:
+    """Return the jobs with their results, from what they noted."""
+    return [
+        Job(
+            number,
+            settings,
+            status=outcome.get("status", "failed"),
+            saes=read_saes(result if isinstance(result := outcome.get("result"), dict) else {}),
+            quality=read_quality(Path(outcome["quality"])) if outcome.get("quality") else {},
+            circuits=Path(outcome["discovery"]) if outcome.get("discovery") else None,
+            verdict=(outcome.get("report") or {}).get("verdict", {}),
         )
-        for key, rows in tables.items():
-            log_rows(run, f"comparison/{key}", rows)
-        run.summary.update({"jobs": len(jobs), "failed": len(failures), "status": "failed" if failures else "done"})
-        run.finish(exit_code=1 if failures else 0)
-    return failures
+        for (number, outcome), settings in zip(outcomes.items(), _settings(outcomes), strict=True)
+    ]
 
 
-def _failures(jobs: Mapping[int, Mapping[str, Any]]) -> list[str]:
+def _settings(outcomes: Outcomes) -> list[dict[str, str]]:
+    """Return for each job what it alone was told."""
+    told = [dict(override.split("=", 1) for override in outcome.get("overrides", [])) for outcome in outcomes.values()]
+    names = dict.fromkeys(name for overrides in told for name in overrides)
+    swept = [name for name in names if len({overrides.get(name) for overrides in told}) > 1]
+    return [{name: overrides.get(name, "-") for name in swept} for overrides in told]
+
+
+def _failures(outcomes: Outcomes) -> list[str]:
     failures = []
-    for settings, job in _with_settings(jobs):
-        told = " ".join(f"{name}={value}" for name, value in settings.items() if name != "job")
-        why = job.get("error") or "it did not come to its end"
-        if job.get("status") != "done":
-            failures.append(f"job {settings['job']} ({told}): {why}")
+    for (number, outcome), settings in zip(outcomes.items(), _settings(outcomes), strict=True):
+        told = " ".join(f"{name}={value}" for name, value in settings.items())
+        why = outcome.get("error") or "it did not come to its end"
+        if outcome.get("status") != "done":
+            failures.append(f"job {number} ({told}): {why}")
     return failures
 
 
-def verdict_rows(jobs: Mapping[int, Mapping[str, Any]]) -> list[Row]:
-    """Return a record for each job that has a verdict."""
-    return [
-        {**settings, **{name: verdict.get(name) for name in VERDICT}}
-        for settings, job in _with_settings(jobs)
-        if job.get("report")
-        for verdict in [job["report"]["verdict"]]
-    ]
+def _write(folder: Path, tables: Mapping[str, Sequence[Mapping[str, object]]], comparison: Comparison) -> Path | None:
+    """Print the jobs' table; write it, the autoencoders' and the picture; return the picture's path."""
+    from refusal.style import save_png
+
+    print(f"\n{text_table(tables['sweep'])}\n", flush=True)
+    write_atomic(folder / "sweep.md", markdown(tables["sweep"]))
+    for name, rows in tables.items():
+        write_atomic(folder / f"{name}.csv", csv_text(rows))
+        say("sweep", "built", folder / f"{name}.csv")
+    if comparison.figure is None:
+        return None
+    path = save_png(comparison.figure, folder / f"{comparison.name}.png")
+    say("sweep", "built", path)
+    return path
 
 
-def autoencoder_rows(jobs: Mapping[int, Mapping[str, Any]]) -> list[Row]:
-    """Return a record for each job and site that has an autoencoder, with its figures on held-out rows."""
-    return [
-        {**settings, "site": site, **{name: figures.get(name) for name in AUTOENCODER}}
-        for settings, job in _with_settings(jobs)
-        if isinstance(job.get("result"), dict)
-        for site, folder in job["result"].items()
-        for figures in [heldout(Path(folder))]
-    ]
+def _log(
+    config: DictConfig,
+    folder: Path,
+    tables: Mapping[str, Sequence[Mapping[str, object]]],
+    picture: Path | None,
+    counts: Mapping[str, int],
+) -> None:
+    """Log the comparison as a W&B run of its own."""
+    import wandb
 
-
-def _with_settings(jobs: Mapping[int, Mapping[str, Any]]) -> list[tuple[Row, Mapping[str, Any]]]:
-    """Pair each job with its number and what it alone was told."""
-    told = {
-        number: dict(override.split("=", 1) for override in job.get("overrides", [])) for number, job in jobs.items()
-    }
-    names = {name: None for overrides in told.values() for name in overrides}
-    swept = [name for name in names if len({overrides.get(name) for overrides in told.values()}) > 1]
-    return [({"job": number, **{name: told[number].get(name) for name in swept}}, job) for number, job in jobs.items()]
-
-
-def text_table(rows: Sequence[Row]) -> str:
-    """Return records with the same keys as aligned columns."""
-    cells = [[_written(name) for name in rows[0]], *([_written(value) for value in row.values()] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells
-    )
-
-
-def _written(value: object) -> str:
-    return "-" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+    logger = WandbLogger(**OmegaConf.to_container(config.logger))  # type: ignore[arg-type]
+    name, group = f"{config.command}: comparison of {counts['jobs']} jobs", group_of(config.command, folder)
+    run = open_run(logger, Path(config.output_dir), name=name, job_type="comparison", group=group)
+    for key, rows in tables.items():
+        log_rows(run, f"comparison/{key}", rows)
+    if picture is not None:
+        run.log({f"comparison/{picture.stem}": wandb.Image(str(picture))})
+    run.summary.update({**counts, "status": "failed" if counts["failed"] else "done"})
+    run.finish(exit_code=1 if counts["failed"] else 0)

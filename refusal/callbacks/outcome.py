@@ -14,8 +14,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
-from refusal import InputError
+from refusal import InputError, pipeline
 from refusal.callbacks.handover import is_first_process, job_folder, note, one_line
+from refusal.config.options import from_config
 
 STARTED: list[Path] = []
 """Folders of the runs and multiruns that this process has started, the newest last."""
@@ -43,10 +44,16 @@ class Outcome(Callback):
         if not is_first_process():
             return
         if job_return.status == JobStatus.COMPLETED:
-            note(job_folder(config), status="done", result=job_return.return_value)
+            note(job_folder(config), status="done", result=job_return.return_value, quality=_quality(config))
         else:
             error = job_return._return_value  # the property would raise it
             if not isinstance(error, InputError):
                 traceback.print_exception(error)
             note(job_folder(config), status="failed", error=one_line(error))
         job_return.status, job_return.return_value = JobStatus.COMPLETED, None
+
+
+def _quality(config: DictConfig) -> Path | None:
+    """Where the job has written how good its autoencoders are, if it has any."""
+    options = from_config(config)
+    return None if options.plan or options.command == "collect" else pipeline.locations(options).quality

@@ -13,6 +13,7 @@ from refusal import pipeline
 from refusal.artifacts import clean_name, read_json
 from refusal.circuits.circuit import load_circuit
 from refusal.config.schemas import Options, WandbLogger
+from refusal.sweeps.job import Job, read_quality, read_saes
 
 SUMMARY = ("verdict", "index", "ci_low", "ci_high", "layer", "explained_share", "effective_circuits", "score_auc")
 NODES = ("category", "side", "site", "feature", "importance", "scaled")
@@ -25,7 +26,8 @@ def log_results(run: Any, options: Options) -> None:
     if options.command != "collect":
         for site, folder in places.saes.items():
             figures.update({f"training/{site}/{path.stem}": path for path in _pngs(folder / "training_plots")})
-        run.summary.update(sae_figures(places.saes))
+        run.summary.update(sae_figures(places.saes, places.quality))
+        run.summary.update(quality_figures(read_quality(places.quality)))
     if options.callbacks.discovery:
         log_circuits(run, places.circuits)
     if options.callbacks.heatmaps:
@@ -39,19 +41,35 @@ def log_results(run: Any, options: Options) -> None:
         log_texts(run, places.store)
 
 
-def sae_figures(saes: Mapping[Any, Path]) -> dict[str, float]:
-    """Return the held-out figures of each autoencoder: ``sae/<site>/fvu`` and others."""
+def sae_figures(saes: Mapping[str, Path], quality: Path) -> dict[str, float | None]:
+    """Return the held-out figures to sort runs by: of each autoencoder, and the median over all of them."""
+    job = Job(saes=read_saes(saes), quality=read_quality(quality))
+    names = ("fvu", "explained_variance", "cosine", "l0", "dead_fraction")
     return {
-        f"sae/{site}/{name}": value
-        for site, folder in saes.items()
-        for name, value in heldout(folder).items()
-        if isinstance(value, (int, float))
+        **{f"heldout/{name}": job.heldout(name) for name in names},
+        "heldout/recovered_refusal": job.recovered(),
+        **{f"sae/{label}/{name}": one.figure(name) for label, one in job.saes.items() for name in names},
+        **{f"sae/{label}/recovered_refusal": job.recovered_with(label) for label in job.saes},
     }
 
 
-def heldout(folder: Path) -> dict[str, Any]:
-    """Return an autoencoder's figures on held-out rows, from its ``history.json``."""
-    return read_json(Path(folder) / "history.json").get("heldout", {}).get("all", {})
+def quality_figures(saes: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:
+    """Return what the model still does with each autoencoder in place, and what is read off five of its features.
+
+    Args:
+        saes: ``saes`` of ``quality.json``, by name.
+    """
+    figures: dict[str, float | None] = {}
+    for name, one in saes.items():
+        everywhere, splits = one["splice"]["all"], one["splice"]["splits"]
+        figures[f"quality/{name}/kl"] = everywhere["kl"]["spliced"]
+        figures[f"quality/{name}/recovered_ce"] = everywhere["recovered_ce"]
+        for split, found in splits.items():
+            figures[f"quality/{name}/recovered_refusal/{split}"] = found["recovered_refusal"]
+            figures[f"quality/{name}/refusal_rate/{split}"] = found["refusal_rate"]["spliced"]
+        for target, probed in one["probing"].items():
+            figures[f"quality/{name}/auc/{target}"] = probed["features"]["5"]["auc"]
+    return figures
 
 
 def log_figures(run: Any, figures: Mapping[str, Path]) -> None:

@@ -21,6 +21,7 @@ from refusal import InputError
 from refusal.config.catalog import SITES, Catalog, Known
 from refusal.config.suggest import did_you_mean
 
+OPTIONAL = ("experiment", "arm")  # groups of which no choice may be taken
 _KINDS = {"Integer": "a whole number", "Float": "a number", "Boolean": "true or false"}
 
 
@@ -99,7 +100,7 @@ def _check_choices(override: Override, catalog: Catalog) -> None:
         raise InputError(f"{override.input_line}: a group takes one choice, not a list{example}")
     names = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [str(value)]
     for name in names:
-        if catalog.is_choice(group, name) or (group == "experiment" and value is None):
+        if catalog.is_choice(group, name) or (group in OPTIONAL and value is None):
             continue
         sites = " or a site such as residuals_10, mlp_3-5, attention_all" if group == SITES else ""
         choices = [*catalog.groups[group], *_sites_like(name)] if group == SITES else catalog.groups[group]

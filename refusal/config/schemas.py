@@ -201,7 +201,7 @@ class Sae(Choice):
     lr: float = option("Learning rate.", low=0)
     batch_size: int = option("Rows of a training step.", low=1)
     epochs: float = option("Passes over the stored rows.", low=0)
-    max_rows: int = option("At most this many rows are seen, all epochs together.", low=1)
+    max_rows: int = option("At most this many rows of a site are seen in all; the parts of a scope share them.", low=1)
     lr_warmup: float = option("Share of the steps in which the learning rate rises from 0.", low=0, high=1)
     lr_decay: float = option("Share of the steps in which it falls to 0 at the end.", low=0, high=1)
     dead_after_rows: int = option("A feature is dead that was inactive for this many rows.", low=1)
@@ -351,6 +351,13 @@ class Callbacks:
 
 
 @dataclass
+class Sweep:
+    """How the jobs of a multirun are compared."""
+
+    target: str = option("Function that makes their table and picture.")
+
+
+@dataclass
 class Trainer:
     """Where and how autoencoders train: arguments of Lightning's Trainer."""
 
@@ -398,6 +405,7 @@ class Options:
     callbacks: Callbacks
     trainer: Trainer
     logger: Logger
+    sweep: Sweep
     command: str = option("Set by each command.", choices=("collect", "train", "discover"))
     seed: int = option("What every random choice follows from.", low=0)
     output_dir: str = option("Folder of all results.")

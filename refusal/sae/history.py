@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from refusal import InputError
@@ -54,10 +55,15 @@ class Trained:
         return self.history["train"][-1]["rows"] if self.history["train"] else None
 
     def figure(self, name: str, split: str | None = None) -> float | None:
-        """Return a held-out figure, of all prompts or of a split; None where it is not known."""
+        """Return a held-out figure; None where it is not known.
+
+        Args:
+            name: Which.
+            split: Of the rows of a split; None: of all rows, or those of the split or category it was trained on.
+        """
         heldout = self.history["heldout"]
-        of = heldout if split is None else heldout.get("splits", {}).get(split, {})
-        return of.get("all", {}).get(name)
+        strata = {"all": heldout, **heldout.get("categories", {}), **heldout.get("splits", {})}
+        return strata.get(self.part if split is None else split, {}).get("all", {}).get(name)
 
 
 def read_trained(folder: Path) -> Trained:
@@ -113,10 +119,13 @@ def replicates(trained: Sequence[Trained]) -> list[tuple[Mapping[str, object], l
     return list(groups.values())
 
 
-def mean(values: Iterable[float | None]) -> float | None:
-    """Return the mean of the values that are there; None without any."""
+def middle(values: Iterable[float | None]) -> float | None:
+    """Return the median of the values that are there; None without any.
+
+    Not the mean: where a site hardly varies, a few rows make its FVU as large as you like.
+    """
     known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+    return median(known) if known else None
 
 
 def in_words(name: str, value: object) -> str:

@@ -153,6 +153,8 @@ def _finish(
         "site": str(job.site),
         "hidden_dim": sae.d_sae,
         "k": sae.k,
+        "seed": job.seed,
+        "part": job.cfg.get("part"),
         "train": member.history,
         "heldout": heldout,
     }

@@ -23,12 +23,20 @@ def test_a_multirun_is_a_group_of_runs_and_one_that_compares_them(run: Runner, t
     (group,) = {one.group for one in (*jobs, comparison)}
     assert group.startswith("train ")
     assert [one.exit_code for one in (*jobs, comparison)] == [0] * 5
-    assert jobs[2].summary["sae/residuals_2/fvu"] == 0.1
-    table = _table(tmp_path, comparison.summary["comparison/autoencoders.path"])
-    assert table["columns"][:4] == ["job", "layers", "sae.k", "site"]
-    assert [row[:4] for row in table["data"]][3] == [3, "residuals_2", "16", "residuals_2"]
+    assert jobs[2].summary["sae/residuals_2/fvu"] == jobs[2].summary["heldout/fvu"] == 0.1
+    assert jobs[2].summary["heldout/recovered_refusal"] == 0.7
+    quality = {name: value for name, value in jobs[2].summary.items() if name.startswith("quality/residuals_2/")}
+    assert {name.removeprefix("quality/residuals_2/"): value for name, value in quality.items()} == {
+        **{"kl": 0.01, "recovered_ce": 0.9, "auc/toxic": 0.95},
+        **{"recovered_refusal/toxic": 0.8, "refusal_rate/toxic": 0.9},
+    }
+    table = _table(tmp_path, comparison.summary["comparison/sweep.path"])
+    assert table["columns"][:4] == ["job", "layers", "sae.k", "status"]
+    assert [row[:4] for row in table["data"]][3] == [3, "residuals_2", "16", "done"]
     for row in table["data"]:
         assert " ".join(map(str, row[:3])) in " ".join(result.out.split())
+    autoencoders = _table(tmp_path, comparison.summary["comparison/autoencoders.path"])
+    assert autoencoders["columns"][:5] == ["job", "layers", "sae.k", "status", "site"]
 
 
 def test_a_discovery_has_tables_circuits_and_the_verdict(run: Runner, tmp_path: Path) -> None:

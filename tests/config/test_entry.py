@@ -104,7 +104,7 @@ def test_a_sweep_goes_on_after_a_failed_job_and_says_which(run: Runner, pipeline
         "error: job 1 (layers=residuals_1 sae.k=16): a bad layer",
     ]
     table = [line.split() for line in result.out.splitlines() if "residuals_2" in line and "fvu" not in line]
-    assert ["2", "residuals_2", "8", "residuals_2", "0.1", "0.9", "8", "0"] in table
+    assert ["2", "residuals_2", "8", "done", "0.1", "8", "0", "0.7"] in table
 
 
 @pytest.mark.parametrize("multirun", [[], ["-m"]])

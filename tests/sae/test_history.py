@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from refusal.artifacts import write_json
-from refusal.sae.history import labels, mean, read_trained, replicates
+from refusal.sae.history import labels, middle, read_trained, replicates
 from tests.sae.figures.made_up import history, write
 
 
@@ -43,6 +43,13 @@ def test_a_figure_is_that_of_all_prompts_or_of_a_split(tmp_path: Path):
     assert [one.figure("fvu"), one.figure("fvu", "toxic"), one.figure("fvu", "safe")] == [0.2, 0.4, None]
 
 
-def test_a_mean_of_nothing_is_not_known():
-    assert mean([1.0, None, 3.0]) == 2.0
-    assert mean([None]) is None
+def test_the_figure_of_a_part_is_that_of_its_own_prompts(tmp_path: Path):
+    content = history(fvu=0.2)
+    content["heldout"] |= {"splits": {"toxic": {"all": {"fvu": 0.4}}}, "categories": {"hate": {"all": {"fvu": 0.6}}}}
+    parts = [write(tmp_path / part, {**content, "part": part}) for part in ("all", "toxic", "hate", "safe")]
+    assert [one.figure("fvu") for one in parts] == [0.2, 0.4, 0.6, None]
+
+
+def test_the_middle_is_not_moved_by_one_site_that_hardly_varies():
+    assert middle([0.1, None, 0.3, 9e9]) == 0.3
+    assert middle([None]) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from refusal.models.sites import KINDS
@@ -22,7 +22,7 @@ PANELS = (FVU, L0, DEAD)
 def layer_figure(model: str, trained: Sequence[Trained]) -> Figure:
     """Draw the held-out figures of autoencoders by layer.
 
-    A line is a way of training, named by what tells it from the others; several seeds of one are its mean, and bars
+    A line is a way of training, named by what tells it from the others; several seeds of one are their median, and bars
     from the least to the greatest.
     """
     from matplotlib.ticker import MaxNLocator
@@ -63,7 +63,7 @@ def _line(
     layers = sorted(by_layer)
     if layers:
         style = look[name]
-        ax.plot(layers, [fmean(by_layer[layer]) for layer in layers], label=name, linewidth=1, **style)
+        ax.plot(layers, [median(by_layer[layer]) for layer in layers], label=name, linewidth=1, **style)
         extremes = ([function(by_layer[layer]) for layer in layers] for function in (min, max))
         ax.vlines(layers, *extremes, colors=style["color"], linewidth=2.5, alpha=0.35)
     return [value for values in by_layer.values() for value in values]

@@ -7,15 +7,15 @@ from collections.abc import Hashable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from refusal.sae.figures.panels import FVU, L0, dress, grid, legend_below, rescale, styles
-from refusal.sae.history import Trained, labels, mean, replicates
+from refusal.sae.history import Trained, labels, middle, replicates
 from refusal.style import INK, MUTED, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MOST_SITES = 9  # of more sites each kind has a panel, with the means over its layers
-TRACED = ("k",)  # along a line these vary
+MOST_SITES = 9  # of more sites each kind has a panel, with the medians over its layers
+TRACED = ("k", "sae.l0_coefficient", "sae.l1_coefficient")  # along a line these vary
 
 
 class Point(NamedTuple):
@@ -29,7 +29,7 @@ class Point(NamedTuple):
 def pareto_figure(title: str, trained: Sequence[Trained]) -> Figure:
     """Draw held-out FVU against L0, a panel a site, or a kind of site; the frontier is a line with rings.
 
-    A line joins what differs only in k, and is named by what tells it from the others.
+    A line joins what differs only in how sparse it is, and is named by what tells it from the others.
     """
     places: dict[str, list[Trained]] = defaultdict(list)
     by_kind = len({str(one.site) for one in trained}) > MOST_SITES
@@ -49,9 +49,8 @@ def pareto_figure(title: str, trained: Sequence[Trained]) -> Figure:
                 line = sorted(point for point in points if point.label == label)
                 ax.plot([p.l0 for p in line], [p.fvu for p in line], label=label or "autoencoder", linewidth=1, **style)
             _mark(ax, frontier(points))
-            dress(
-                ax, FVU._replace(title=f"{place} ({_mean_of(members)})" if by_kind else place), [p.fvu for p in points]
-            )
+            panel = FVU._replace(title=f"{place} ({_median_of(members)})" if by_kind else place)
+            dress(ax, panel, [p.fvu for p in points])
             ax.set_ylabel(f"FVU, {FVU.unit}")
             ax.set_xlabel(f"L0, {L0.unit}")
             rescale(ax, "x", [p.l0 for p in points], may_be_log=True)
@@ -80,7 +79,7 @@ def _mark(ax: Axes, best: Sequence[Point]) -> None:
 def _points(members: Sequence[Trained], names: dict[Hashable, str]) -> list[Point]:
     points = []
     for settings, group in replicates(members):
-        l0, fvu = (mean(one.figure(name) for one in group) for name in ("l0", "fvu"))
+        l0, fvu = (middle(one.figure(name) for one in group) for name in ("l0", "fvu"))
         if l0 is not None and fvu is not None and fvu > 0:
             points.append(Point(l0, fvu, names[str(settings)]))
     return points
@@ -93,6 +92,6 @@ def _names(trained: Sequence[Trained]) -> dict[Hashable, str]:
     return dict(zip(map(str, ways), labels(untraced), strict=True))
 
 
-def _mean_of(members: Sequence[Trained]) -> str:
+def _median_of(members: Sequence[Trained]) -> str:
     n = len({one.site for one in members})
-    return f"mean of {n} layers" if n > 1 else str(members[0].site)
+    return f"median of {n} layers" if n > 1 else str(members[0].site)

@@ -17,7 +17,8 @@ def history(site: str = "mlp_3", *, fvu: float | None = 0.2, k: int = 8, **more:
     ]
     quality = {"n_rows": 9, "fvu": fvu, "explained_variance": fvu, "cosine": 0.9, "l0": float(k), "dead_fraction": 0.1}
     own = {"schema_version": 1, "model": "tiny $x$", "site": site, "hidden_dim": 64, "k": k, **more}
-    return {**own, "train": points, "heldout": {"all": quality, "last": {**quality, "fvu": 0.1}}}
+    heldout = {"all": quality, "last": {**quality, "fvu": 0.1}, "splits": {"toxic": {"all": quality}}}
+    return {**own, "train": points, "heldout": heldout}
 
 
 def write(folder: Path, content: dict[str, Any], *, sampler: str = "uniform", **sae: Any) -> Trained:

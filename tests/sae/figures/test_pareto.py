@@ -40,19 +40,19 @@ def test_a_line_joins_what_differs_in_k_and_is_named_by_the_rest(tmp_path: Path)
 
 
 def test_parts_of_the_prompts_have_panels_of_their_own(tmp_path: Path):
-    trained = [write(tmp_path / part, history(part=part)) for part in ("safe", "toxic")]
+    trained = [write(tmp_path / part, history(part=part)) for part in ("all", "toxic")]
     axes = pareto_figure("tiny", trained).axes
-    assert [ax.get_title(loc="left") for ax in axes] == ["mlp_3, safe prompts", "mlp_3, toxic prompts"]
+    assert [ax.get_title(loc="left") for ax in axes] == ["mlp_3", "mlp_3, toxic prompts"]
 
 
-def test_many_sites_are_one_panel_a_kind_with_means_over_layers(tmp_path: Path):
+def test_many_sites_are_one_panel_a_kind_with_medians_over_layers(tmp_path: Path):
     trained = [
         write(tmp_path / f"{kind}-{layer}", history(f"{kind}_{layer}", fvu=0.1 * (layer + 1)))
         for kind in ("mlp", "residuals")
         for layer in range(MOST_SITES // 2 + 1)
     ]
     mlp, residuals = pareto_figure("tiny", trained).axes
-    assert mlp.get_title(loc="left") == "mlp (mean of 5 layers)"
+    assert mlp.get_title(loc="left") == "mlp (median of 5 layers)"
     assert residuals.lines[0].get_xydata().tolist() == [[8, pytest.approx(0.3)]]  # type: ignore[union-attr]
 
 
