@@ -37,7 +37,7 @@ class KSparse(SparseAutoencoder):
     """
 
     settings: ClassVar[tuple[str, ...]] = ("k",)
-    k: int
+    k: int  # pyright: ignore[reportIncompatibleVariableOverride]  never set to None
     ends: Tensor
     """Ends of the prefixes of the features that must each reconstruct; one, all of them, unless they are nested."""
 
@@ -48,7 +48,6 @@ class KSparse(SparseAutoencoder):
         if not 1 <= operator.index(k) <= d_sae:
             raise InputError(f"sae.k={k} must be from 1 to the number of features, sae.hidden_dim={d_sae}")
         self.k, self.aux_k, self.aux_coefficient = k, aux_k, aux_coefficient
-
         self.register_buffer("ends", torch.tensor([d_sae]), persistent=False)
 
     def chosen_pairs(self, pre: Tensor) -> Pairs:
