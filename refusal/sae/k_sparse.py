@@ -37,7 +37,7 @@ class KSparse(SparseAutoencoder):
     """
 
     settings: ClassVar[tuple[str, ...]] = ("k",)
-    k: int  # pyright: ignore[reportIncompatibleVariableOverride]  never set to None
+    k: int
     ends: Tensor
     """Ends of the prefixes of the features that must each reconstruct; one, all of them, unless they are nested."""
 
@@ -47,7 +47,8 @@ class KSparse(SparseAutoencoder):
         super().__init__(d_model, d_sae, **common)
         if not 1 <= operator.index(k) <= d_sae:
             raise InputError(f"sae.k={k} must be from 1 to the number of features, sae.hidden_dim={d_sae}")
-        self.k, self.aux_k, self.aux_coefficient = k, aux_k, aux_coefficient
+        self.k = k  # pyright: ignore[reportIncompatibleVariableOverride]  never None here
+        self.aux_k, self.aux_coefficient = aux_k, aux_coefficient
         self.register_buffer("ends", torch.tensor([d_sae]), persistent=False)
 
     def chosen_pairs(self, pre: Tensor) -> Pairs:
