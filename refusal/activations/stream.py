@@ -151,7 +151,8 @@ class RowStream(IterableDataset[Tensor]):
         if self._world > 1:
             ids = ids[lanes % self._world == self._rank]
         rows = [source.rows(ids) for source in self._sources]
-        return rows[0] if self._is_one else np.stack(rows), self._draws.place
+        several = np.stack(rows) if len(rows) > 1 else rows[0][None]  # a copy less
+        return rows[0] if self._is_one else several, self._draws.place
 
 
 def _check(batch_size: int, last_fraction: float, rank: int, world: int) -> None:

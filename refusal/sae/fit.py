@@ -73,7 +73,7 @@ def fit(
     shown = [ProgressBar(training.recipe.batch_size)] if has_bar else []
     settings = {
         **options,
-        "callbacks": [*options.get("callbacks", ()), keeper, *shown, _QuietToo()],
+        "callbacks": [*options.get("callbacks", ()), keeper, *shown],
         "plugins": [AtomicFiles()],
         "max_steps": n_steps,
         "log_every_n_steps": n_steps,  # ``SideBySide`` decides itself what it logs
@@ -89,7 +89,9 @@ def fit(
     with quiet_lightning():
         trainer = _trainer(settings)
         is_alone = trainer.world_size == 1
-        if is_alone and logger is not None:
+        if not is_alone:
+            trainer.callbacks.append(_QuietToo())  # type: ignore[attr-defined]
+        elif logger is not None:
             trainer.loggers = [logger]
         with _one_line():
             trainer.fit(training, datamodule=rows, ckpt_path=None if place is None else str(place.path))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any, NamedTuple
 
 import pytorch_lightning as pl
@@ -52,6 +53,13 @@ class SideBySide(pl.LightningModule):
         self.members, self.recipe = tuple(members), recipe
         self.saes = nn.ModuleList(member.sae for member in members)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; Lightning notes 46 times a batch in which hook it is: else 2 % of a small step."""
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     def on_train_start(self) -> None:
         """Log again what a logger has lost."""
         if self.logger is not None and not is_continued(self.logger):
@@ -64,7 +72,7 @@ class SideBySide(pl.LightningModule):
         steps = [member.sae.step(batch[member.place], done / n_steps) for member in self.members]
         if done % max(1, n_steps // HISTORY_POINTS) == 0 and batch_idx % trainer.accumulate_grad_batches == 0:
             self._record(steps, done)
-        loss = torch.stack([step.loss for step in steps]).sum()
+        loss = reduce(torch.add, [step.loss for step in steps])
         # processes have parts of a batch that differ by some rows, and Lightning takes the mean over processes
         share = batch.shape[1] * trainer.world_size / self.recipe.batch_size
         return loss if share == 1 else loss * share
