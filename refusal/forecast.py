@@ -1,25 +1,32 @@
 """What a command would do: which results are there, which would be built, and what that takes.
 
 Rows and bytes of a collection are counted with the model's own tokenizer, its time and memory measured on a few batches
-where the weights are at hand. Training and discovery are guessed, from sizes and how fast this machine multiplies.
+where the weights are at hand. Training and discovery are guessed, from sizes, steps and how fast this machine is.
 """
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from pathlib import Path
 
 import numpy as np
 
-from refusal import InputError, stages
+from refusal import InputError, groups, stages
 from refusal.activations.plan import check_disk
+from refusal.activations.samplers import Stratum
 from refusal.artifacts import read_json
+from refusal.config.schemas import TrainedSae
+from refusal.sae.scope import Part
 from refusal.study import MANIFEST, Study
 
 LETTERS_PER_TOKEN = 4  # of English prose
 TEMPLATE_TOKENS = 10
-EFFICIENCY = 0.3  # of a training or forward pass, against one large product of matrices
+EFFICIENCY = 0.3  # of a forward pass, against one large product of matrices
+STEP = 2.5  # a training step against the product of its encoder, about
+STEP_SECONDS = 1e-3  # that a step takes besides, however small it is
+LOADING = 8.0  # seconds before a training's first step
 PASSES = 40  # whole passes over the prompts that discovery takes, about
 STARTUP = 2.0  # seconds before anything here runs, and of the statistics of the prompts
 FIGURE_BYTES = 40_000_000  # that stay in memory after their figure
@@ -36,9 +43,7 @@ def forecast(study: Study) -> str:
         _line("activations", study.store, study.has_store()),
     ]
     if command != "collect":
-        recipe = study.recipe
-        options = "".join(f", {name} {value}" for name, value in recipe["options"].items())
-        lines.append(f"autoencoders   {recipe['hidden_dim']} features{options}, batches of {recipe['batch_size']}")
+        lines.append(f"autoencoders   {_autoencoders(study)}")
         lines += [_line("sae", study.sae(key), study.has_sae(key)) for key in study.saes]
         if study.options.quality.max_prompts:
             lines.append(_line("quality", study.quality, study.has(study.quality)))
@@ -46,6 +51,20 @@ def forecast(study: Study) -> str:
         lines.append(_line("circuits", study.circuits, study.has(study.circuits)))
         lines.append(_line("report", study.study_report, study.has(study.study_report)))
     return "\n".join([*lines, *_estimates(study)])
+
+
+def _autoencoders(study: Study) -> str:
+    """Return what the autoencoders are, and how many at a site."""
+    sae = study.options.sae
+    if not isinstance(sae, TrainedSae):
+        return "taken as they are"
+    recipe = study.recipe
+    options = "".join(f", {name} {value}" for name, value in recipe["options"].items())
+    parts = list(dict.fromkeys(key.part.name for key in study.saes))
+    seeds = list(dict.fromkeys(str(key.seed) for key in study.saes))
+    several = f"; one for each of {', '.join(parts)}" if len(parts) > 1 else ""
+    several += f"; from seeds {', '.join(seeds)}" if len(seeds) > 1 else ""
+    return f"{recipe['hidden_dim']} features{options}, batches of {recipe['batch_size']}{several}"
 
 
 def _line(stage: str, folder: Path, is_there: bool) -> str:
@@ -107,26 +126,39 @@ def _collection(study: Study) -> tuple[list[str], int]:
 
 
 def _guesses(study: Study, n_rows: int) -> list[str]:
-    """Return the line about training and discovery, none where nothing is missing."""
+    """Return the lines about training and discovery, none where nothing is missing."""
     options, (n_layers, d_model) = study.options, study.shape
     weights = 12 * n_layers * d_model**2  # of the blocks, in a transformer of the usual proportions
-    disk, memory, work = 0, 4 * weights, 0.0
-    if options.command != "collect":
-        recipe, missing = study.recipe, [key for key in study.saes if not study.has_sae(key)]
-        numbers = 2 * d_model * recipe["hidden_dim"]
-        disk += 4 * numbers * len(missing)
-        memory = max(memory, 16 * numbers + 4 * n_rows * d_model)  # weights, gradients, Adam's two; the site's rows
-        work += len(missing) * 4 * numbers * min(recipe["epochs"] * n_rows, recipe["max_rows"])
+    missing = [] if options.command == "collect" else [key for key in study.saes if not study.has_sae(key)]
+    lines, disk, memory, seconds, speed = [], 0, 4 * weights, 0.0, _speed()
+    if missing and isinstance(options.sae, TrainedSae):
+        numbers = 2 * d_model * study.recipe["hidden_dim"]
+        together = groups.groups(missing, groups.at_once(study, n_rows))
+        steps = [_n_steps(study, group[0].part, n_rows) for group in together]
+        told = ", ".join(f"{len(group)} in {n:,} steps" for group, n in zip(together, steps, strict=True))
+        lines.append(f"together       {told}")
+        disk = 4 * numbers * len(missing)
+        memory = max(memory, groups.bytes_of(study, n_rows) * max(map(len, together)))
+        step = STEP_SECONDS + STEP * numbers * study.recipe["batch_size"] / speed
+        seconds = LOADING + step * sum(n * len(group) for group, n in zip(together, steps, strict=True))
     if options.callbacks.discovery and not study.has(study.circuits):
         n_tokens = sum(len(prompt.text) // LETTERS_PER_TOKEN + TEMPLATE_TOKENS for prompt in study.prompts)
-        work += PASSES * 2 * weights * n_tokens
-    if not work:
+        seconds += PASSES * 2 * weights * n_tokens / (EFFICIENCY * speed)
+    if not seconds:
         return []
-    seconds = work / (EFFICIENCY * _speed())
     return [
+        *lines,
         f"guessed        training and discovery: {disk / 1e9:.2f} GB more on disk, {memory / 1e9:.2f} GB of memory, "
-        f"{_duration(seconds)} on this CPU"
+        f"{_duration(seconds)} on this CPU",
     ]
+
+
+def _n_steps(study: Study, part: Part, n_rows: int) -> int:
+    """Return about how many steps a part's training takes, of a store with ``n_rows`` rows a site."""
+    recipe = study.recipe
+    own = [p for p in study.prompts if p.fold != "heldout" and part.has(Stratum(p.category, p.split, 1))]
+    rows = n_rows * len(own) / len(study.prompts)
+    return math.ceil(min(recipe["epochs"] * rows, recipe["max_rows"]) / recipe["batch_size"])
 
 
 def _duration(seconds: float) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from refusal import InputError, stages
 from refusal.artifacts import CARD, building, fingerprint, read_json, write_json
+from refusal.config.schemas import TrainedSae
 from refusal.progress import say
 from refusal.sae.scope import SaeKey
 from refusal.study import MANIFEST, STARTED, Study
@@ -32,12 +33,18 @@ def have(study: Study, keys: Sequence[SaeKey]) -> int:
 
 def at_once(study: Study, n_rows: int) -> int:
     """Return how many autoencoders are trained side by side on a store with ``n_rows`` rows a site."""
+    sae = study.options.sae
+    assert isinstance(sae, TrainedSae)
+    return sae.at_once or max(1, ROOM // bytes_of(study, n_rows))
+
+
+def bytes_of(study: Study, n_rows: int) -> int:
+    """Return what one autoencoder takes of the memory while it trains, with the rows of its site."""
     from refusal.activations.source import MEMORY_BYTES
 
     d_model = study.shape[1]
-    training = 4 * 4 * 2 * d_model * study.recipe["hidden_dim"]
-    held = min(MEMORY_BYTES, 4 * d_model * n_rows)
-    return study.options.sae.at_once or max(1, ROOM // (training + held))
+    training = 4 * 4 * 2 * d_model * study.recipe["hidden_dim"]  # weights, gradients, two moments; encoder, decoder
+    return training + min(MEMORY_BYTES, 4 * d_model * n_rows)
 
 
 def groups(keys: Sequence[SaeKey], size: int) -> list[list[SaeKey]]:

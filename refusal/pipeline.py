@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from refusal import InputError, groups, spread, stages
 from refusal.artifacts import CARD, building, complete, write_atomic
-from refusal.config.schemas import Options, Trainer
+from refusal.config.schemas import Options, PretrainedSae, Trainer
 from refusal.forecast import forecast
 from refusal.progress import say
+from refusal.sae.scope import SaeKey
 from refusal.stages import have
 from refusal.study import MANIFEST, Study
 
@@ -141,18 +142,29 @@ def _collect(study: Study) -> None:
 
 
 def _train(study: Study) -> None:
-    _check_devices(study.options.trainer)
-    study.check_sampler()
     missing = [key for key in study.saes if not study.has_sae(key)]
     if missing and not study.options.train_saes:
-        raise InputError(
-            f"there is no autoencoder in {study.sae(missing[0])}, and train_saes=false; run train.py first"
-        )
+        folder = study.sae(missing[0])
+        raise InputError(f"there is no autoencoder in {folder}, and train_saes=false; run train.py first")
+    is_pretrained = isinstance(study.options.sae, PretrainedSae)
+    if is_pretrained:
+        stages.check_pretrained(study, missing)
+    else:
+        _check_devices(study.options.trainer)
+        study.check_sampler()
     _collect(study)
-    have_all = spread.have if study.options.trainer.strategy == spread.SITES else groups.have
-    n_found = len(study.saes) - (have_all(study, missing) if missing else 0)
+    build_all = (
+        _adopt if is_pretrained else spread.have if study.options.trainer.strategy == spread.SITES else groups.have
+    )
+    n_found = len(study.saes) - (build_all(study, missing) if missing else 0)
     if n_found:
         say("sae", "found", f"{study.folder / 'saes'} ({n_found} of {len(study.saes)})")
+
+
+def _adopt(study: Study, keys: Sequence[SaeKey]) -> int:
+    """Have autoencoders that were there already as ours; return how many were not yet."""
+    are_there = [have(study.sae(key), partial(study.has_sae, key), partial(stages.adopt, study, key)) for key in keys]
+    return are_there.count(False)
 
 
 def _check_devices(trainer: Trainer) -> None:
@@ -167,7 +179,7 @@ def _check_devices(trainer: Trainer) -> None:
 
 
 def _saes(study: Study) -> dict[str, Path]:
-    return {key.label(study.recipe["seed"]): study.sae(key) for key in study.saes}
+    return {key.label(study.sae_seed): study.sae(key) for key in study.saes}
 
 
 def _discover(study: Study) -> bool:

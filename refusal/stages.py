@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from refusal import InputError
 from refusal.artifacts import building, clean_name, publish, read_json, write_json
+from refusal.config.schemas import PretrainedSae
 from refusal.progress import say
 from refusal.sae.scope import SaeKey
 from refusal.study import Study, locate
@@ -108,8 +109,8 @@ def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
             folder = study.sae(key)
             made_from = {"content": study.content, "fingerprint": folder.name.rsplit("-", 1)[-1]}
             temporary = published.enter_context(publish(folder, _card(study, **made_from)))
-            cfg = {**made_from, "scope": options.sae.scope, "part": key.part.name}
-            jobs.append(Job(key.site, key.seed, temporary, key.label(study.recipe["seed"]), cfg))
+            cfg = {**made_from, "scope": study.scope, "part": key.part.name}
+            jobs.append(Job(key.site, key.seed, temporary, key.label(study.sae_seed), cfg))
         train_saes(
             ActivationStore(study.store),
             jobs,
@@ -131,7 +132,7 @@ def quality(study: Study) -> None:
     from refusal.sae.quality import measure_quality
 
     options = study.options
-    keys = {key.label(study.recipe["seed"]): key for key in study.saes}
+    keys = {key.label(study.sae_seed): key for key in study.saes}
     with publish(study.quality, _card(study, saes={name: study.sae(key).name for name, key in keys.items()})) as folder:
         found = measure_quality(
             load_model(study),
@@ -147,6 +148,42 @@ def quality(study: Study) -> None:
         )
         write_json(folder / "quality.json", {"model": study.name, "fingerprint": study.quality.name, **found})
     say("quality", "built", study.quality)
+
+
+def check_pretrained(study: Study, keys: Sequence[SaeKey]) -> None:
+    """Find out before anything is collected whether autoencoders that are there already can be used.
+
+    Raises:
+        InputError: One cannot be read, or is of another site or width.
+    """
+    from refusal.sae.adopt import read_for
+
+    sae = study.options.sae
+    assert isinstance(sae, PretrainedSae)
+    for key in keys:
+        read_for(study.pretrained(key.site), sae.format, key.site, study.shape[1])
+
+
+def adopt(study: Study, key: SaeKey) -> None:
+    """Take an autoencoder that is there already."""
+    from refusal.activations.store import ActivationStore
+    from refusal.sae.adopt import adopt
+
+    sae, folder = study.options.sae, study.sae(key)
+    assert isinstance(sae, PretrainedSae)
+    made_from = {"content": study.content, "fingerprint": folder.name.rsplit("-", 1)[-1]}
+    with publish(folder, _card(study, **made_from)) as temporary:
+        adopt(
+            ActivationStore(study.store),
+            key.site,
+            temporary,
+            path=study.pretrained(key.site),
+            kind=sae.format,
+            model=study.name,
+            kinds=study.kinds,
+            cfg=made_from,
+        )
+    say("sae", "built", folder)
 
 
 def discover(study: Study) -> None:

@@ -21,7 +21,7 @@ from refusal.activations.kinds import check_kinds, kept_kinds
 from refusal.activations.portion import Portion, parse_portion
 from refusal.activations.samplers import Sampler, Stratum
 from refusal.artifacts import CARD, clean_name, fingerprint, read_json
-from refusal.config.schemas import HubModel, LocalModel, Options, PlantedData, PlantedModel
+from refusal.config.schemas import HubModel, LocalModel, Options, PlantedData, PlantedModel, PretrainedSae, TrainedSae
 from refusal.models.files import config_path, file_hashes, read_template, shape_of
 from refusal.models.planted_plan import Plan
 from refusal.models.sites import Site, choose
@@ -33,6 +33,7 @@ from refusal.sae.scope import READ_WITH, WHOLE, Part, SaeKey, parts
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"  # the card of a store
+SAE_FILES = (".json", ".safetensors", ".pt", ".npz")  # in which libraries keep autoencoders
 CHANGES_WEIGHTS = ("precision", "gradient_clip_val", "accumulate_grad_batches")  # of the options of the trainer
 STARTED = time.time()
 """What is older than this process is built again where ``force`` says so."""
@@ -110,16 +111,36 @@ class Study:
     def sae(self, key: SaeKey) -> Path:
         """Where an autoencoder stands."""
         name, (site, part, seed) = self.options.sae.name, key
-        trained_on = {"scope": self.options.sae.scope, "part": part.name}
-        training = {**self.training, "recipe": {**self.recipe, "seed": seed}}
-        made_from = {"content": self.content, "site": str(site), **trained_on, **training}
+        if isinstance(self.options.sae, PretrainedSae):
+            path = self.pretrained(site)
+            files = file_hashes(path if path.is_dir() else path.parent, self._hashes, SAE_FILES)
+            made_with = {"files": files, "kinds": self.kinds}
+        else:
+            recipe = {**self.recipe, "seed": seed}
+            made_with = {"scope": self.scope, "part": part.name, **self.training, "recipe": recipe}
+        made_from = {"content": self.content, "site": str(site), **made_with}
         label = clean_name(name if part == WHOLE else f"{name}-{part.name}")
         return self.folder / "saes" / str(site) / f"{label}-{fingerprint(made_from)}"
+
+    def pretrained(self, site: Site) -> Path:
+        """Where the autoencoder stands that is taken for a site, with ``sae=pretrained``.
+
+        Raises:
+            InputError: Nothing is there, or the path names one for several sites.
+        """
+        sae = self.options.sae
+        assert isinstance(sae, PretrainedSae)
+        path = Path(sae.path.replace("{site}", str(site)).replace("{layer}", str(site.layer))).expanduser()
+        if len(self.sites) > 1 and str(path) == sae.path:
+            raise InputError(f"sae.path={path} is one autoencoder for {len(self.sites)} sites: write {{site}} for each")
+        if not path.exists():
+            raise InputError(f"there is no autoencoder for {site} in {path} (sae.path)")
+        return path
 
     @cached_property
     def circuits(self) -> Path:
         """Where circuits and comparison stand."""
-        saes = [self.sae(key).name for key in self.saes if key.seed == self.recipe["seed"]]
+        saes = [self.sae(key).name for key in self.saes if key.seed == self.sae_seed]
         content = {"content": self.content, "saes": saes, "circuits": asdict(self.options.circuits)}
         return self.folder / "circuits" / fingerprint(content)
 
@@ -223,20 +244,33 @@ class Study:
 
     # --- the autoencoders --------------------------------------------------------------------------
 
+    @property
+    def scope(self) -> str:
+        """What is trained on what."""
+        sae = self.options.sae
+        return sae.scope if isinstance(sae, TrainedSae) else "shared"
+
+    @property
+    def sae_seed(self) -> int:
+        """What the first weights of the autoencoders that circuits are read with follow from."""
+        sae = self.options.sae
+        return sae.seed if isinstance(sae, TrainedSae) and sae.seed is not None else self.seed
+
     @cached_property
     def parts(self) -> list[Part]:
         """The parts of the prompts that have autoencoders of their own."""
-        return parts(self.options.sae.scope, {prompt.category for prompt in self.prompts})
+        return parts(self.scope, {prompt.category for prompt in self.prompts})
 
     @cached_property
     def saes(self) -> list[SaeKey]:
         """All autoencoders of the study, those with the same rows next to each other."""
-        seeds = dict.fromkeys([self.recipe["seed"], *self.options.sae.also_seeds])
+        sae = self.options.sae
+        seeds = dict.fromkeys([self.sae_seed, *(sae.also_seeds if isinstance(sae, TrainedSae) else ())])
         return [SaeKey(site, part, seed) for part in self.parts for site in self.sites for seed in seeds]
 
     def read_with(self, site: Site) -> SaeKey:
         """Return the autoencoder that circuits at a site are read with."""
-        return SaeKey(site, READ_WITH[self.options.sae.scope], self.recipe["seed"])
+        return SaeKey(site, READ_WITH[self.scope], self.sae_seed)
 
     def check_readable(self) -> None:
         """Find out before anything is trained whether circuits can be read with the autoencoders.
@@ -244,7 +278,7 @@ class Study:
         Raises:
             InputError: They are of too many kinds for that.
         """
-        scope = self.options.sae.scope
+        scope = self.scope
         if scope not in READ_WITH:
             raise InputError(
                 f"sae.scope={scope} is for train.py only: circuits of categories are compared in the features of one "
@@ -301,25 +335,35 @@ class Study:
             }
         )
 
+    @property
+    def _hashes(self) -> Path:
+        """Hashes of files that are large to read again."""
+        return self.folder / "file_hashes.json"
+
     def _model_key(self) -> Mapping[str, Any]:
         if self.plan is not None:
             return {"plan": asdict(self.plan), "categories": self._categories}
         if isinstance(self.source, Path):
-            return {"files": file_hashes(self.source, self.folder / "file_hashes.json")}
+            return {"files": file_hashes(self.source, self._hashes)}
         return {"hub": self.source, "revision": self.revision}
 
     @cached_property
-    def training(self) -> dict[str, Any]:
-        """What, besides the activations, an autoencoder follows from: recipe, sampler, precision.
+    def kinds(self) -> list[str]:
+        """Kinds of the rows that autoencoders are trained and measured on, besides the last prompt positions.
 
         Raises:
-            InputError: The sampler asks for kinds of rows that the collection leaves out.
+            InputError: The collection leaves some of them out.
         """
-        sampler, collect = self.options.sampler, self.options.collect
-        check_kinds(sampler.kinds, kept_kinds(collect.positions, collect.response_positions))
+        kinds, collect = self.options.sampler.kinds, self.options.collect
+        check_kinds(kinds, kept_kinds(collect.positions, collect.response_positions))
+        return sorted(set(kinds))
+
+    @cached_property
+    def training(self) -> dict[str, Any]:
+        """What, besides the activations, an autoencoder follows from: recipe, sampler, precision."""
         return {
             "recipe": self.recipe,
-            "sampler": {**asdict(sampler), "kinds": sorted(set(sampler.kinds))},
+            "sampler": {**asdict(self.options.sampler), "kinds": self.kinds},
             "trainer": {name: getattr(self.options.trainer, name) for name in CHANGES_WEIGHTS},
         }
 
@@ -331,6 +375,7 @@ class Study:
             InputError: More features are to be active than there are.
         """
         sae, d_model = self.options.sae, self.shape[1]
+        assert isinstance(sae, TrainedSae)
         hidden_dim = sae.hidden_dim or sae.expansion_factor * d_model
         return {
             "target": sae.target,
@@ -339,7 +384,7 @@ class Study:
             "batch_size": sae.batch_size,
             "epochs": sae.epochs,
             "max_rows": max(1, sae.max_rows // len(self.parts)),  # so that every scope costs the same
-            "seed": self.seed if sae.seed is None else sae.seed,
+            "seed": self.sae_seed,
             "lr_warmup": sae.lr_warmup,
             "lr_decay": sae.lr_decay,
             "dead_after_rows": sae.dead_after_rows,

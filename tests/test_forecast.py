@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from pathlib import Path
 
@@ -75,3 +76,18 @@ def test_what_does_not_fit_is_said_and_does_not_start(small: Options, monkeypatc
 @pytest.mark.usefixtures("small")
 def test_training_and_discovery_are_called_guesses() -> None:
     assert "training and discovery" in said(pipeline.plan(options(SMALL, "discover")))["guessed"]
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_trained_together_is_told_with_its_steps() -> None:
+    sizes = ("sae.scope=safe_toxic", "sae.also_seeds=[1]", "sae.batch_size=16", "sae.epochs=1", "layers=mlp_1-2")
+    planned = pipeline.plan(options((*SMALL, *sizes), "train"))
+    lines = said(planned)
+    assert lines["autoencoders"].endswith("batches of 16; one for each of safe, toxic; from seeds 0, 1")
+    assert sum(line.startswith("sae ") for line in planned.splitlines()) == 8
+    n_rows = int(lines["rows"].split()[0])
+    # a prompt of a fold to train on has n_rows / 28 rows; 2 categories x (4 safe, 4 hard, 6 toxic), a third held out
+    by_hand = [math.ceil(n_rows / 28 * n / 16) for n in (12, 8)]
+    assert lines["together"] == f"4 in {by_hand[0]} steps, 4 in {by_hand[1]} steps"
+    one_by_one = said(pipeline.plan(options((*SMALL, *sizes, "sae.at_once=1"), "train")))["together"]
+    assert one_by_one == ", ".join([f"1 in {by_hand[0]} steps"] * 4 + [f"1 in {by_hand[1]} steps"] * 4)

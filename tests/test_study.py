@@ -105,6 +105,7 @@ def test_folders_are_those_of_the_design(make: Make) -> None:
     [
         *("output_dir=elsewhere", "collect.token_budget=64", "model.device=cuda", "model.attn_implementation=eager"),
         "shard=2/3",
+        *("sae.also_seeds=[1]", "sae.at_once=2", "trainer=sites"),
         *("model.device_map=auto", "model.padding_side=right"),
         *("trainer=cpu", "trainer.devices=2", "trainer.enable_progress_bar=true", "logger=none", "callbacks=none"),
         *("train_saes=false", "plan=true", "force=true", "model.name=other", "sae.seed=0", "sae.k=8"),
@@ -148,6 +149,7 @@ def test_the_command_changes_no_fingerprint(make: Make) -> None:
         *((override, "sae circuits") for override in ("sampler=uniform", "sampler.toxic_fraction=0.4")),
         *((override, "sae circuits") for override in ("sampler.last_fraction=0.5", "sampler.kinds=[]")),
         ("trainer.precision=bf16-mixed", "sae circuits"),
+        ("sae.scope=safe_toxic", "sae circuits"),
         *((override, "circuits") for override in ("circuits=ig", "circuits.node_threshold=0.2")),
         *((override, "circuits") for override in ("circuits.separate_safe_toxic=true", "circuits.bootstrap=3")),
         ("layers=mlp_1-2", "store circuits"),

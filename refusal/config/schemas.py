@@ -192,10 +192,24 @@ class Collect:
 
 @dataclass
 class Sae(Choice):
-    """The sparse autoencoder that is trained at each site."""
+    """The sparse autoencoder at each site."""
+
+    name: str = option("Name of its folders in results.")
+
+
+@dataclass
+class PretrainedSae(Sae):
+    """One that is there already."""
+
+    path: str = option("Its folder or file, with {site} or {layer} in the place of those: 'saes/{site}'.")
+    format: str | None = option("Format of its files, such as sae_lens; null: as they look.")
+
+
+@dataclass
+class TrainedSae(Sae, Choice):
+    """One that is trained."""
 
     target: str = option("Class of the autoencoder.")
-    name: str = option("Name of its folders in results.")
     hidden_dim: int | None = option("Number of features; null: expansion_factor times the model's width.", low=1)
     expansion_factor: int = option("Features for each dimension of the model, where hidden_dim is null.", low=1)
     lr: float = option("Learning rate.", low=0)
@@ -213,14 +227,13 @@ class Sae(Choice):
     )
     at_once: int | None = option("Autoencoders trained side by side; null: as many as fit in 2 GB.", low=1)
 
-
     def sized(self, d_model: int, hidden_dim: int) -> dict[str, Any]:
         """Return the arguments of the class, those resolved that depend on its size."""
         return self.arguments()
 
 
 @dataclass
-class KSparseSae(Sae):
+class KSparseSae(TrainedSae):
     """As many features are active as ``k`` says."""
 
     k: int | None = option("Active features of a row; null: k_percent, or 1/32 of the width within 8 and 64.", low=1)
@@ -249,7 +262,7 @@ class MatryoshkaSae(KSparseSae):
 
 
 @dataclass
-class L1Sae(Sae):
+class L1Sae(TrainedSae):
     """The sum of the codes is kept small."""
 
     l1_coefficient: float = option("Weight of the sum of the codes in the loss.", low=0)
@@ -257,7 +270,7 @@ class L1Sae(Sae):
 
 
 @dataclass
-class JumpReLUSae(Sae):
+class JumpReLUSae(TrainedSae):
     """The number of active features is kept small."""
 
     l0_coefficient: float = option("Weight of the number of active features in the loss.", low=0)
@@ -267,7 +280,7 @@ class JumpReLUSae(Sae):
 
 
 @dataclass
-class OtherSae(Sae):
+class OtherSae(TrainedSae):
     """Your own class, whose arguments need no class here."""
 
     options: dict[str, Any] = option("Arguments of your class: {strength: 2}.")
@@ -431,6 +444,7 @@ SCHEMAS: dict[str, dict[str, type]] = {
         "l1": L1Sae,
         "jumprelu": JumpReLUSae,
         "other": OtherSae,
+        "pretrained": PretrainedSae,
     },
     "sampler": {"weighted": WeightedSampler, "other": Sampler},
     "circuits": {"ig": IgCircuits, "exact": ExactCircuits, "other": Circuits},

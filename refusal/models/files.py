@@ -103,12 +103,13 @@ def shape_of(config: Path) -> tuple[int, int]:
     return layers, width
 
 
-def file_hashes(folder: Path, memory: Path) -> dict[str, str]:
+def file_hashes(folder: Path, memory: Path, suffixes: tuple[str, ...] = SUFFIXES) -> dict[str, str]:
     """Return the hash of each of a model's files by name.
 
     Args:
         folder: The model.
         memory: A JSON file with hashes found before; files of the same path, size and time are not read again.
+        suffixes: Of the files that count.
 
     Raises:
         InputError: A file cannot be read, or the memory not written.
@@ -116,7 +117,7 @@ def file_hashes(folder: Path, memory: Path) -> dict[str, str]:
     known = read_json(memory) if memory.is_file() else {}
     seen = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix in SUFFIXES and path.is_file():
+        if path.suffix in suffixes and path.is_file():
             state = path.stat()
             key = f"{path.resolve()} {state.st_size} {state.st_mtime_ns}"
             seen[path.name] = (key, known.get(key) or file_hash(path))

@@ -147,6 +147,23 @@ def test_a_model_that_never_or_always_refuses(fails: Fails, here: Path) -> None:
         ("train", ("layers=mlp_2-9",), "'mlp_2-9' is past the model's depth: its 4 blocks are mlp_0 to mlp_3"),
         ("train", ("trainer.devices=2",), "trainer.num_nodes=1 trainer.strategy=auto: for several devices of"),
         ("train", ("sae.k=100", "sae.hidden_dim=64"), "sae.k=100 is more than sae.hidden_dim=64"),
+        (
+            "train",
+            ("trainer.strategy=sites", "trainer.devices=none"),
+            "trainer.strategy=sites takes a number of processes",
+        ),
+        (
+            "train",
+            ("sampler.category_weights.sexual=2",),
+            "there are no rows of category 'sexual' to train on; there are",
+        ),
+        (
+            "train",
+            ("sae.scope=safe_toxic", "sampler=toxic_only"),
+            "the autoencoder of safe: the sampler leaves no rows",
+        ),
+        ("discover", ("sae.scope=category",), "sae.scope=category is for train.py only"),
+        ("discover", ("sae.scope=safe_toxic", "circuits.separate_safe_toxic=true"), "gives each side its own"),
         ("discover", ("data.categories=[]",), "data.categories: no category is chosen; the data have: deception, "),
         ("discover", ("data=orbench_mini", "data.categories=[hat]"), "the category 'hat' (did you mean 'hate'?)"),
     ],
@@ -154,6 +171,24 @@ def test_a_model_that_never_or_always_refuses(fails: Fails, here: Path) -> None:
 def test_bad_options(fails: Fails, script: str, options: tuple[str, ...], expected: str) -> None:
     planted = [option for option in PLANTED if "orbench_mini" not in options[0] or not option.startswith("data.")]
     assert expected in fails(script, *planted, *QUICK, *options)
+
+
+PRETRAINED = (*PLANTED, *[option for option in QUICK if not option.startswith("sae.")], "sae=pretrained")
+
+
+def test_autoencoders_that_cannot_be_taken(fails: Fails, study: Path, tmp_path: Path) -> None:
+    (ours,) = (study / "outputs" / "planted" / "saes" / "mlp_1").glob("topk-*")
+    shutil.copytree(ours, tmp_path / "theirs")
+    both = "layers.names=[mlp_1,mlp_2]"
+    assert "is one autoencoder for 2 sites: write {site} for each" in fails(
+        "train", *PRETRAINED, both, "sae.path=theirs"
+    )
+    one = (*PRETRAINED, "layers=mlp_2")
+    assert fails("train", *one, "sae.path=no") == "there is no autoencoder for mlp_2 in no (sae.path)"
+    assert fails("train", *one, "sae.path=theirs").endswith("theirs is an autoencoder of mlp_1, not of mlp_2")
+    (tmp_path / "empty").mkdir()
+    assert "empty holds no autoencoder" in fails("train", *one, "sae.path=empty")
+    assert not list(tmp_path.glob("outputs/planted/activations"))
 
 
 # --- results that are not what they should be -------------------------------------------------------------------

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from refusal.sae.files import load_sae
+from refusal.sae.formats import Origin, write_sae
 from tests.pipeline.whole import ENVIRONMENT, SITES, SMALL, command, finish, leftovers, start, succeed, verdict
 
 SPREAD = ("trainer=sites", "trainer.accelerator=cpu", "trainer.devices=2")
@@ -95,6 +97,26 @@ def test_further_seeds_are_what_they_are_alone(here: Path, tmp_path_factory: pyt
     seed_1 = weights(alone)
     assert len(seed_1) == len(SITES)
     assert seed_1.items() <= weights(here).items()
+
+
+def test_autoencoders_of_others_are_taken_as_they_are(study: Path, here: Path) -> None:
+    few = [option for option in SMALL if not option.startswith("sae.")]
+    for site in SITES:
+        (ours,) = (study / "outputs" / "planted" / "saes" / site).glob("topk-*")
+        write_sae(here / "theirs" / site, load_sae(ours), Origin("planted", site), "sparsify")
+    theirs = ("sae=pretrained", "sae.path='theirs/{site}'")
+    done = succeed(here, "discover", *few, *theirs)
+    assert done.states[:4] == [("activations", "found"), *[("sae", "built")] * len(SITES)]
+    assert done.verdict == "monolithic"
+    (folder,) = (here / "outputs" / "planted" / "saes" / "mlp_2").glob("pretrained-*")
+    assert json.loads((folder / "history.json").read_text())["imported"] == "theirs/mlp_2"
+    assert ("sae", "built") not in succeed(here, "train", *few, *theirs).states
+    changed = load_sae(folder)
+    changed.b_dec.data += 1.0
+    shutil.rmtree(here / "theirs" / "mlp_2")
+    write_sae(here / "theirs" / "mlp_2", changed, Origin("planted", "mlp_2"), "sparsify")
+    done = succeed(here, "train", *few, *theirs, "sae.format=sparsify")
+    assert done.states.count(("sae", "built")) == 1
 
 
 # --- several processes --------------------------------------------------------------------------------------
