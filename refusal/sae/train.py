@@ -34,6 +34,7 @@ from refusal.sae.figures.training import training_figure
 from refusal.sae.files import save_sae
 from refusal.sae.fit import fit
 from refusal.sae.heldout import measure
+from refusal.sae.kernels import cpu
 from refusal.sae.recipe import Recipe
 from refusal.sae.training import Member, SideBySide
 from refusal.style import save_png
@@ -120,7 +121,10 @@ def train_saes(
     training = SideBySide(members, recipe)
     made_from = [asdict(recipe), order_seed, n_batches, last_fraction, sorted(kinds)]
     identity = fingerprint({"jobs": [[str(job.site), job.seed] for job in jobs], "made_from": made_from})
-    fit(training, rows, n_batches // gathered, trainer, logger, checkpoints, identity)
+    try:
+        fit(training, rows, n_batches // gathered, trainer, logger, checkpoints, identity)
+    finally:
+        cpu.release()
     done = {"steps": n_batches // gathered, "rows": n_batches * recipe.batch_size}
     return [
         {**_finish(member, store, job, recipe, model, sections, logger, done["steps"]), **done}
