@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 PENALTY = 0.01  # of the mean loss, for dimensions in standard deviations: scikit-learn's C = 1 with 100 rows
-STEPS = 30  # more change no AUC
+STEPS = 30  # of L-BFGS; 300 change an AUC by at most 0.01 on a trained model
 
 
 @torch.enable_grad()
