@@ -30,7 +30,14 @@ def saes_section(study: Study) -> Section:
     """Return the section."""
     if not study.saes:
         return Section("Health of the SAEs", "saes", [Text("No SAE of this study was found.")])
-    return Section("Health of the SAEs", "saes", [*_warnings(study), _reconstruction(study), *_in_place(study)])
+    blocks = [*_trained_on(study), *_warnings(study), _reconstruction(study), *_in_place(study)]
+    return Section("Health of the SAEs", "saes", blocks)
+
+
+def _trained_on(study: Study) -> list[Block]:
+    """Say whose SAEs the circuits are read with, where each side of the prompts has its own."""
+    parts = {config.get("part", "all") for config, _ in study.saes.values()} - {"all"}
+    return [Text(f"Circuits are read with SAEs that were trained on {part} prompts only.") for part in sorted(parts)]
 
 
 def _warnings(study: Study) -> list[Block]:

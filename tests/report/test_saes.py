@@ -104,3 +104,12 @@ def test_the_report_finds_the_measurement_of_its_own_saes(homes: dict[str, Path]
     for text in (markdown, page):
         assert "CE recovered" in text
         assert "What is read off a few features" in text
+
+
+def test_saes_of_one_side_are_said_to_be(studies: dict[str, Study]):
+    study = studies["one_site"]
+    toxic = {site: ({**config, "part": "toxic"}, heldout) for site, (config, heldout) in study.saes.items()}
+    first = saes_section(replace(study, saes=toxic)).blocks[0]
+    assert isinstance(first, Text)
+    assert first.text == "Circuits are read with SAEs that were trained on toxic prompts only."
+    assert "trained on" not in str(saes_section(study).blocks[0])
