@@ -35,8 +35,16 @@ def empty(*shape: int) -> Tensor:
     for i in range(len(kept)):
         if _references(kept[i]) == UNUSED:
             return torch.from_numpy(kept[i])
-    kept.append(np.empty(shape, dtype=np.float32))
+    kept.append(_aligned(shape))
     return torch.from_numpy(kept[-1])
+
+
+def _aligned(shape: Sequence[int]) -> np.ndarray:
+    """Allocate float32 at a multiple of 64 bytes, as torch does: products of matrices round by where they stand."""
+    size = int(np.prod(shape))
+    memory = np.empty(size + 15, dtype=np.float32)
+    start = -memory.ctypes.data // 4 % 16
+    return memory[start : start + size].reshape(shape)
 
 
 def _references(array: np.ndarray) -> int:

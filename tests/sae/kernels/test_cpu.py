@@ -129,6 +129,12 @@ def test_memory_is_used_again_once_its_tensor_is_gone_and_not_before() -> None:
     assert not cpu._memory
 
 
+@pytest.mark.parametrize("width", [256, 257, 300, 1001])
+def test_memory_stands_where_torch_would_put_it(width: int) -> None:
+    assert all(cpu.empty(1024, width).data_ptr() % 64 == 0 for _ in range(3))
+    cpu.release()
+
+
 def test_a_gradient_that_autograd_keeps_is_not_overwritten() -> None:
     weight = torch.nn.Parameter(torch.zeros(1 << 10, 1 << 8))
     kept = []
