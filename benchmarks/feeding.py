@@ -270,15 +270,15 @@ def train_once(folder: Path, name: str, n_turns: int, shape: Shape, cgroup: Path
     recipe = Recipe(
         target="refusal.sae.architectures.topk.TopK",
         hidden_dim=shape.d_sae,
-        k=shape.k,
         lr=1e-4,
         batch_size=shape.batch,
         epochs=1e9,
         max_rows=steps * shape.batch,
         seed=0,
-        aux_k=1,
-        aux_coefficient=0.0,
+        lr_warmup=0.0,
+        lr_decay=0.0,
         dead_after_rows=1 << 60,
+        options={"k": shape.k},
     )
     with tempfile.TemporaryDirectory() as out:
         train.train_saes(

@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from torch import Tensor
 
 from refusal.config.options import from_config, register
-from refusal.config.schemas import Options
+from refusal.config.schemas import Options, TrainedSae
 from refusal.sae.build import build
 from refusal.sae.fit import quiet_lightning
 from refusal.sae.recipe import Recipe
@@ -23,6 +23,7 @@ CONF = Path(__file__).parents[1] / "conf"
 def recipe_of(architecture: str, *, d_model: int, d_sae: int, k: int, batch: int, seed: int) -> Recipe:
     """Return what ``sae=ARCHITECTURE`` stands for by default, at these sizes."""
     sae = _options(f"sae={architecture}").sae
+    assert isinstance(sae, TrainedSae)
     options = sae.sized(d_model, d_sae)
     plain = {field.name: getattr(sae, field.name) for field in fields(Recipe) if hasattr(sae, field.name)}
     recipe = Recipe(**{**plain, "hidden_dim": d_sae, "batch_size": batch, "seed": seed, "options": options})

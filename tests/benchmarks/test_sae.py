@@ -16,6 +16,7 @@ from benchmarks.contestants import NOISE, SEED, Rows
 from benchmarks.ours import recipe_of
 from refusal.sae.build import build
 
+pytestmark = pytest.mark.slow
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 
 

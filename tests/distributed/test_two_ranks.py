@@ -35,6 +35,7 @@ def _train(store: ActivationStore, folder: Path, recipe: Recipe = RECIPE_OF_30, 
     return [job.folder for job in jobs]
 
 
+@pytest.mark.slow
 def test_two_processes_train_what_one_does(store: ActivationStore, tmp_path: Path):
     alone = _train(store, tmp_path / "alone", logger=CSVLogger(tmp_path, name="logs", version="alone"))
     logger = CSVLogger(tmp_path, name="logs", version="shared")

@@ -211,7 +211,10 @@ def _write_circuits(study: Path, comparison: dict[str, Any], rng: np.random.Gene
 
 
 def _write_sae(folder: Path, rng: np.random.Generator) -> None:
-    _json(folder / "cfg.json", {"architecture": "refusal.sae.architectures.topk.TopK", "d_model": 128, "d_sae": 512, "k": 8})
+    _json(
+        folder / "cfg.json",
+        {"architecture": "refusal.sae.architectures.topk.TopK", "d_model": 128, "d_sae": 512, "k": 8},
+    )
     quality = {"n_rows": 900, "fvu": 0.14, "explained_variance": 0.87, "cosine": 0.93, "l0": 8.0, "dead_fraction": 0.02}
     heldout = {"all": quality, "last": {**quality, "n_rows": 90, "fvu": float(rng.uniform(0.05, 0.35))}}
     _json(folder / "history.json", {"schema_version": 1, "train": [], "heldout": heldout})

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn.functional import embedding_bag, normalize
 
+from refusal.config.schemas import TrainedSae
 from refusal.sae.build import class_of
 from tests.config.test_options import composed
 
@@ -26,6 +27,7 @@ def test_the_directions_of_rows_are_found_with_the_default_options(choice: str):
         return signal + NOISE**0.5 * torch.randn(n, D_MODEL, generator=rng)
 
     options = composed(f"sae={choice}").sae
+    assert isinstance(options, TrainedSae)
     own = options.sized(D_MODEL, N_DIRECTIONS) | {"k": K}
     sae = class_of(options.target)(D_MODEL, N_DIRECTIONS, dead_after_rows=options.dead_after_rows, **own)
     sae.fit_units(rows(4096))

@@ -51,6 +51,7 @@ def straight(store: ActivationStore, tmp_path_factory: pytest.TempPathFactory) -
     return results(folder)
 
 
+@pytest.mark.slow
 def test_a_process_killed_at_any_moment_ends_with_the_same_files(
     store: ActivationStore, straight: dict[str, bytes], tmp_path: Path
 ):

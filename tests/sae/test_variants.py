@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from refusal.config.schemas import TrainedSae
 from refusal.sae.base import SparseAutoencoder
 from refusal.sae.build import class_of
 from refusal.sae.files import load_sae, save_sae
 from tests.config.test_options import composed
 from tests.sae.conftest import D_MODEL
 
-CHOICES = sorted(path.stem for path in (Path(__file__).parents[2] / "conf" / "sae").glob("[!_]*.yaml"))
+FOLDER = Path(__file__).parents[2] / "conf" / "sae"
+CHOICES = sorted({path.stem for path in FOLDER.glob("[!_]*.yaml")} - {"pretrained"})
 D_SAE = 64
 
 
@@ -22,6 +24,7 @@ D_SAE = 64
 def sae(request: pytest.FixtureRequest, rows: Tensor) -> SparseAutoencoder:
     """Each architecture with its default options, but for k and fewer features."""
     options = composed(f"sae={request.param}").sae
+    assert isinstance(options, TrainedSae)
     own = options.sized(D_MODEL, D_SAE)
     sae = class_of(options.target)(D_MODEL, D_SAE, **(own | {"k": 3} if "k" in own else own), dead_after_rows=5000)
     sae.fit_units(rows)
