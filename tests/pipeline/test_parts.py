@@ -20,6 +20,9 @@ SPREAD = ("trainer=sites", "trainer.accelerator=cpu", "trainer.devices=2")
 LONG = ("sae.epochs=10", "sae.batch_size=16", "sae.hidden_dim=64", "trainer.checkpoint_minutes=0")
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def here(study: Path, tmp_path: Path) -> Path:
     """A folder with the activations of the small study."""
