@@ -56,5 +56,6 @@ def test_the_examples_run(command: str, monkeypatch: pytest.MonkeyPatch, capsys:
 
 def test_there_are_examples_of_every_choice_and_all_kinds_of_augmentation_are_described() -> None:
     choices = {path.stem for path in (ROOT / "conf" / "data").glob("[!_]*.yaml")}
-    assert choices - {"planted", "planted_imbalanced"} <= {word.removeprefix("data=") for command in COMMANDS for word in command.split()}
+    choices -= {"planted", "planted_imbalanced"}
+    assert choices <= {word.removeprefix("data=") for command in COMMANDS for word in command.split()}
     assert set(re.findall(r"^\| `(\w+)` \|", PAGE.partition("## Augmentation")[2], re.MULTILINE)) == set(kinds())
