@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal import InputError
@@ -42,7 +42,6 @@ def run(code: str, *arguments: object) -> subprocess.Popen[str]:
 # --- names --------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), json_values, max_size=5))
 def test_a_fingerprint_does_not_depend_on_the_order_of_keys(content: dict[str, object]) -> None:
     name = fingerprint(content)
@@ -51,7 +50,6 @@ def test_a_fingerprint_does_not_depend_on_the_order_of_keys(content: dict[str, o
     assert set(name) <= set("0123456789abcdef")
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text(), json_values, min_size=1, max_size=5))
 def test_every_part_of_the_content_counts(content: dict[str, object]) -> None:
     for key in content:
@@ -69,7 +67,6 @@ def test_a_number_that_is_none_has_no_fingerprint() -> None:
         fingerprint({"lr": float("nan")})
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(), max_size=300))
 def test_a_clean_name_is_one_visible_path_component(text: str) -> None:
     name = clean_name(text)
@@ -80,7 +77,6 @@ def test_a_clean_name_is_one_visible_path_component(text: str) -> None:
     assert clean_name(name) == name
 
 
-@settings(deadline=None)
 @given(st.text(max_size=100), st.text(max_size=100))
 def test_two_texts_never_share_a_name(one: str, other: str) -> None:
     assert (clean_name(one) == clean_name(other)) == (one == other)
@@ -106,7 +102,6 @@ def test_the_hash_of_a_file(tmp_path: Path) -> None:
         file_hash(tmp_path / "b")
 
 
-@settings(deadline=None)
 @given(content=json_values)
 def test_json_comes_back_as_it_was(tmp_path_factory: pytest.TempPathFactory, content: object) -> None:
     path = tmp_path_factory.getbasetemp() / "json" / "trip.json"

@@ -12,14 +12,14 @@ sizes = st.one_of(st.integers(1, 40), st.integers(41, 3000))
 pieces, windows = st.integers(1, 50), st.integers(1, 4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(n_rows=sizes, piece=pieces, window=windows, epoch=st.integers(0, 5), seed=st.integers(0, 2**31))
 def test_every_epoch_draws_each_row_once(n_rows: int, piece: int, window: int, epoch: int, seed: int) -> None:
     rows = PoolOrder(n_rows, piece, (seed, 1), window=window).rows(epoch * n_rows, n_rows)
     assert sorted(rows.tolist()) == list(range(n_rows))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(n_rows=sizes, piece=pieces, cuts=st.lists(st.integers(0, 500), max_size=8))
 def test_the_order_does_not_depend_on_how_it_is_asked_for(n_rows: int, piece: int, cuts: list[int]) -> None:
     whole = PoolOrder(n_rows, piece, (3,)).rows(0, sum(cuts))
@@ -30,7 +30,7 @@ def test_the_order_does_not_depend_on_how_it_is_asked_for(n_rows: int, piece: in
     assert np.concatenate([[], *parts]).tolist() == whole.tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(n_rows=sizes, piece=pieces, window=windows)
 def test_a_lane_finishes_a_window_of_pieces_before_it_begins_another(n_rows: int, piece: int, window: int) -> None:
     order = PoolOrder(n_rows, piece, (0,), window=window)

@@ -46,7 +46,7 @@ memories = st.sampled_from([1 << 30, 17_000, 9000])
 worlds = st.sampled_from([1, 2, 4, 8])
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     shards=st.lists(st.tuples(st.integers(1, 30), st.integers(2, 9)), min_size=1, max_size=3),
     batch_size=st.integers(1, 70),
@@ -66,7 +66,7 @@ def test_each_row_of_a_pool_comes_once_before_any_comes_again(
             assert len(set(epoch.tolist())) == len(epoch)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(toxic=st.floats(0.05, 0.95), last=st.floats(0, 1), seed=st.integers(0, 1000), memory=memories)
 def test_shares_are_as_stated_within_what_chance_allows(
     store: ActivationStore, toxic: float, last: float, seed: int, memory: int
@@ -80,7 +80,7 @@ def test_shares_are_as_stated_within_what_chance_allows(
         assert abs(found.mean() - share) <= 6 * np.sqrt(share * (1 - share) / len(rows))
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(seed=st.integers(0, 1000), other=st.integers(0, 1000), memory=memories)
 def test_the_seed_decides_the_order(store: ActivationStore, seed: int, other: int, memory: int) -> None:
     first, again, third = (take(stream_of(store, seed=s, memory_bytes=memory), 20) for s in (seed, seed, other))
@@ -88,7 +88,7 @@ def test_the_seed_decides_the_order(store: ActivationStore, seed: int, other: in
     assert torch.equal(first, third) == (seed == other)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(world=worlds, batch_size=st.integers(256, 500), n_batches=st.integers(1, 9), memory=memories)
 def test_whatever_the_number_of_processes_their_batches_together_are_the_same(
     store: ActivationStore, world: int, batch_size: int, n_batches: int, memory: int
@@ -106,7 +106,7 @@ def test_ranks_never_share_a_row_of_an_epoch(mixed: ActivationStore) -> None:
     assert sum(map(len, seen)) == len(set.union(*seen))  # lanes own their rows for good
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     done=st.integers(0, 9),  # a block has 4 batches of 256
     skipped=st.integers(0, 3),

@@ -46,7 +46,7 @@ def test_few_categories():
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_groups_do_not_depend_on_the_order_and_leaves_keep_them_together(seed: int):
     order = np.random.default_rng(seed).permutation(10)
     transfer = planted([4, 3, 3], 0.9, 0.2, 0.05, 1)[np.ix_(order, order)]

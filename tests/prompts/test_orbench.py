@@ -54,7 +54,7 @@ def test_what_spreadsheets_do_to_files_is_understood(tmp_path: Path, ending: str
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0\r"), min_size=1).filter(str.strip)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(texts, min_size=1, max_size=5))
 def test_every_text_that_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, given_texts: list[str]) -> None:
     folder = write(tmp_path_factory.getbasetemp() / "orbench")

@@ -20,7 +20,7 @@ def write(path: Path, content: str) -> Path:
     return path
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(texts, texts), min_size=1, max_size=4), st.sampled_from([".csv", ".tsv", ".jsonl"]))
 def test_every_text_that_is_written_is_read(
     tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[str, str]], kind: str

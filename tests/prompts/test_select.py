@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal import InputError
@@ -44,7 +44,6 @@ def counts(prompts: list[Prompt]) -> Counter[tuple[str, str]]:
 # --- folds --------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(data(), seeds)
 def test_each_stratum_is_dealt_evenly_to_the_folds(prompts: list[Prompt], seed: int) -> None:
     divided = with_folds(prompts, seed)
@@ -57,7 +56,6 @@ def test_each_stratum_is_dealt_evenly_to_the_folds(prompts: list[Prompt], seed: 
         assert [by_fold[category, split, fold] for fold in FOLDS] == [(n + 2 - i) // 3 for i in range(3)]
 
 
-@settings(deadline=None)
 @given(data(), seeds, st.randoms(use_true_random=False))
 def test_a_fold_depends_on_nothing_but_the_prompt_and_its_stratum(
     prompts: list[Prompt], seed: int, order: random.Random
@@ -116,7 +114,6 @@ def test_fewer_different_prompts_than_folds_are_too_few(n: int) -> None:
 # --- cap, equalise, categories ------------------------------------------------------------------------------
 
 
-@settings(deadline=None)
 @given(data(min_size=0), st.integers(1, 12), seeds)
 def test_a_cap_counts_for_each_category_and_split(prompts: list[Prompt], most: int, seed: int) -> None:
     capped = cap(prompts, most, seed)
@@ -126,7 +123,6 @@ def test_a_cap_counts_for_each_category_and_split(prompts: list[Prompt], most: i
     assert set(cap(prompts[::-1], most, seed)) == set(capped)
 
 
-@settings(deadline=None)
 @given(data(), st.integers(1, 12), seeds)
 def test_a_category_in_focus_is_kept_whole_and_changes_no_other(prompts: list[Prompt], most: int, seed: int) -> None:
     capped = cap(prompts, most, seed, focus=["a"])
@@ -141,7 +137,6 @@ def test_no_cap_keeps_all_and_none_is_no_cap() -> None:
         cap(prompts, 0, 0)
 
 
-@settings(deadline=None)
 @given(data(), seeds)
 def test_equalised_categories_are_as_large_as_the_smallest_in_each_split(prompts: list[Prompt], seed: int) -> None:
     before, equal = counts(prompts), equalise(prompts, seed)

@@ -22,7 +22,7 @@ def test_all_files_of_the_folder_are_found():
 
 @every_measure
 @given(a=importances, b=importances, scale=st.sampled_from([1e-200, 0.1, 7.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_symmetric_bounded_scale_free_and_the_same_for_any_order(
     measure: Measure, a: np.ndarray, b: np.ndarray, scale: float
 ):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal import InputError
@@ -29,7 +29,6 @@ def divided(draw: st.DrawFn) -> list[Prompt]:
     return with_folds(make_prompts([*base, *rows]), draw(seeds))
 
 
-@settings(deadline=None)
 @given(divided(), chosen, seeds)
 def test_what_is_made_never_leaves_the_fold_category_and_split_of_its_source(
     prompts: list[Prompt], names: list[str], seed: int
@@ -42,7 +41,6 @@ def test_what_is_made_never_leaves_the_fold_category_and_split_of_its_source(
         assert prompt.variant.partition("_")[0] in names
 
 
-@settings(deadline=None)
 @given(divided(), chosen, seeds)
 def test_no_text_stands_in_two_folds_and_no_id_comes_twice(prompts: list[Prompt], names: list[str], seed: int) -> None:
     everything = augmented(prompts, names, seed)
@@ -55,7 +53,6 @@ def test_no_text_stands_in_two_folds_and_no_id_comes_twice(prompts: list[Prompt]
     assert not set(made) & {p.text for p in prompts}  # nothing that is there already
 
 
-@settings(deadline=None)
 @given(divided(), chosen, seeds, st.randoms(use_true_random=False))
 def test_the_originals_stay_as_they_are_and_their_order_changes_nothing(
     prompts: list[Prompt], names: list[str], seed: int, order: random.Random

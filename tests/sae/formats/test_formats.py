@@ -122,7 +122,7 @@ def damage(path: Path, places: list[tuple[float, int]], cut: float) -> None:
     places=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), max_size=3),
     cut=st.one_of(st.just(1.0), st.floats(0, 1)),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_however_a_file_is_damaged_it_is_read_or_refused_in_one_line(
     name: str, which: int, places: list[tuple[float, int]], cut: float
 ):
