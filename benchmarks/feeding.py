@@ -247,8 +247,8 @@ def train_once(folder: Path, name: str, n_turns: int, shape: Shape, cgroup: Path
 
     from refusal.activations.datamodule import ActivationDataModule
     from refusal.activations.samplers import uniform
-    from refusal.sae import train
     from refusal.sae.recipe import Recipe
+    from refusal.sae.training import train
 
     torch.set_num_threads(THREADS)
     caches = [0.0]

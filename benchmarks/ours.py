@@ -13,9 +13,9 @@ from torch import Tensor
 from refusal.config.options import from_config, register
 from refusal.config.schemas import Options, TrainedSae
 from refusal.sae.build import build
-from refusal.sae.fit import quiet_lightning
 from refusal.sae.recipe import Recipe
-from refusal.sae.training import Member, SideBySide
+from refusal.sae.training.fit import quiet_lightning
+from refusal.sae.training.side_by_side import Member, SideBySide
 
 CONF = Path(__file__).parents[1] / "conf"
 

@@ -198,7 +198,7 @@ def train_whole(store: ActivationStore, recipe: Recipe, rows: Callable[..., Acti
     from pytorch_lightning.loggers import CSVLogger
 
     from benchmarks.ours import trainer_options
-    from refusal.sae import train as training
+    from refusal.sae.training import train as training
 
     class Turns(pl.Callback):
         def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:

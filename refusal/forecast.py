@@ -18,7 +18,7 @@ from refusal.activations.plan import check_disk
 from refusal.activations.samplers import Stratum
 from refusal.artifacts import read_json
 from refusal.config.schemas import TrainedSae
-from refusal.sae.scope import Part
+from refusal.sae.training.scope import Part
 from refusal.study import MANIFEST, Study
 
 LETTERS_PER_TOKEN = 4  # of English prose

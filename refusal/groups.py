@@ -18,7 +18,7 @@ from refusal import InputError, stages
 from refusal.artifacts import CARD, building, fingerprint, read_json, write_json
 from refusal.config.schemas import TrainedSae
 from refusal.progress import say
-from refusal.sae.scope import SaeKey
+from refusal.sae.training.scope import SaeKey
 from refusal.study import MANIFEST, STARTED, Study
 
 ROOM = 2_000_000_000  # bytes for weights, gradients, Adam's two moments and the rows that are held

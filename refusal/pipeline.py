@@ -20,7 +20,7 @@ from refusal.artifacts import CARD, building, complete, write_atomic
 from refusal.config.schemas import Options, PretrainedSae, Trainer
 from refusal.forecast import forecast
 from refusal.progress import say
-from refusal.sae.scope import SaeKey
+from refusal.sae.training.scope import SaeKey
 from refusal.stages import have
 from refusal.study import MANIFEST, Study
 

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from refusal import InputError, groups
 from refusal.config.schemas import Options, Trainer
-from refusal.sae.scope import SaeKey
+from refusal.sae.training.scope import SaeKey
 from refusal.study import Study
 
 SITES = "sites"

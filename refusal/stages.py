@@ -21,7 +21,7 @@ from refusal import InputError
 from refusal.artifacts import building, clean_name, publish, read_json, write_json
 from refusal.config.schemas import PretrainedSae
 from refusal.progress import say
-from refusal.sae.scope import SaeKey
+from refusal.sae.training.scope import SaeKey
 from refusal.study import Study, locate
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
     """Train autoencoders of the same part of the prompts side by side."""
     from refusal.activations.store import ActivationStore
     from refusal.sae.recipe import Recipe
-    from refusal.sae.train import Job, train_saes
+    from refusal.sae.training.train import Job, train_saes
 
     options, sampler = study.options, study.options.sampler
     with ExitStack() as published:
@@ -129,7 +129,7 @@ def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
 def quality(study: Study) -> None:
     """Measure the autoencoders."""
     from refusal.activations.store import ActivationStore
-    from refusal.sae.quality import measure_quality
+    from refusal.sae.quality.measure import measure_quality
 
     options = study.options
     keys = {key.label(study.sae_seed): key for key in study.saes}
@@ -156,7 +156,7 @@ def check_pretrained(study: Study, keys: Sequence[SaeKey]) -> None:
     Raises:
         InputError: One cannot be read, or is of another site or width.
     """
-    from refusal.sae.adopt import read_for
+    from refusal.sae.exchange.adopt import read_for
 
     sae = study.options.sae
     assert isinstance(sae, PretrainedSae)
@@ -167,7 +167,7 @@ def check_pretrained(study: Study, keys: Sequence[SaeKey]) -> None:
 def adopt(study: Study, key: SaeKey) -> None:
     """Take an autoencoder that is there already."""
     from refusal.activations.store import ActivationStore
-    from refusal.sae.adopt import adopt
+    from refusal.sae.exchange.adopt import adopt
 
     sae, folder = study.options.sae, study.sae(key)
     assert isinstance(sae, PretrainedSae)

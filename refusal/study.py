@@ -29,7 +29,7 @@ from refusal.prompts.augment import augmented
 from refusal.prompts.planted import Vocabulary, make_vocabulary
 from refusal.prompts.prompt import CATEGORIES, Prompt
 from refusal.prompts.select import choose_prompts, with_folds
-from refusal.sae.scope import READ_WITH, WHOLE, Part, SaeKey, parts
+from refusal.sae.training.scope import READ_WITH, WHOLE, Part, SaeKey, parts
 
 SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"  # the card of a store

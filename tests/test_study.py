@@ -17,7 +17,7 @@ from refusal.config.options import from_config, register
 from refusal.config.schemas import Options
 from refusal.models.sites import Site
 from refusal.prompts.planted import make_vocabulary, planted_prompts
-from refusal.sae.scope import WHOLE, SaeKey
+from refusal.sae.training.scope import WHOLE, SaeKey
 from refusal.study import Study
 from tests.commands import ROOT
 from tests.pipeline.whole import write_csvs

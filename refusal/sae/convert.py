@@ -41,7 +41,7 @@ def convert(
         InputError: The source cannot be read, the format cannot hold it, or the folder exists.
     """
     from refusal.models.sites import parse_site
-    from refusal.sae.formats import Origin, read, write_sae
+    from refusal.sae.exchange.formats import Origin, read, write_sae
 
     sae, origin = read(source, from_format)
     said = Origin(model or origin.model, str(parse_site(site)) if site else origin.site)

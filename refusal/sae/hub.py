@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 from refusal import InputError
 from refusal.arguments import Parser, command
 from refusal.artifacts import complete, write_atomic
-from refusal.sae.new_folder import new_folder
-from refusal.sae.places import Directory, Place, place_of
+from refusal.sae.exchange.new_folder import new_folder
+from refusal.sae.exchange.places import Directory, Place, place_of
 
 if TYPE_CHECKING:
-    from refusal.sae.formats import Format
+    from refusal.sae.exchange.formats import Format
 
 PAGE, HISTORY = "README.md", "history.json"
 
@@ -47,9 +47,9 @@ def push(
     Raises:
         InputError: It cannot be read, written in this format, or published.
     """
-    from refusal.sae.card import model_card
-    from refusal.sae.foreign import Options
-    from refusal.sae.formats import find, folder_of, format_of, read, write_sae
+    from refusal.sae.exchange.card import model_card
+    from refusal.sae.exchange.foreign import Options
+    from refusal.sae.exchange.formats import find, folder_of, format_of, read, write_sae
 
     if find(name).is_pickled:
         raise InputError(f"{name} files are pickles, which are not published; --format sae_lens is read as widely")
@@ -88,7 +88,7 @@ def pull(place: Place, folder: Path) -> None:
     Raises:
         InputError: There is none there, it is a pickle or damaged, or the folder exists.
     """
-    from refusal.sae.formats import read
+    from refusal.sae.exchange.formats import read
 
     there = place.files()
     item = _format_among(there)
@@ -100,7 +100,7 @@ def pull(place: Place, folder: Path) -> None:
 
 def _splice(quality: Path, folder: Path, site: str | None) -> dict[str, Any]:
     """Return what a study measured of the model with this autoencoder in place, over all prompts."""
-    from refusal.sae.foreign import Options
+    from refusal.sae.exchange.foreign import Options
 
     names = (complete(quality.parent) or {}).get("saes", {})
     for name, one in Options.read(quality).within("saes").content.items():
@@ -111,7 +111,7 @@ def _splice(quality: Path, folder: Path, site: str | None) -> dict[str, Any]:
 
 def _format_among(files: Sequence[str]) -> Format:
     """Return the format of which all files are there."""
-    from refusal.sae.formats import formats
+    from refusal.sae.exchange.formats import formats
 
     for item in formats().values():
         if all(file in files for file in item.files):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from refusal.artifacts import read_json
 from refusal.sae.history import Trained, middle, read_trained
-from refusal.sae.scope import SAFE, TOXIC, WHOLE
+from refusal.sae.training.scope import SAFE, TOXIC, WHOLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -19,9 +19,9 @@ from refusal import InputError
 from refusal.activations.store import ActivationStore
 from refusal.artifacts import read_json
 from refusal.sae.recipe import Recipe
-from refusal.sae.train import Job
+from refusal.sae.training.train import Job
 from tests.sae.conftest import OTHER_SITE, RECIPE, SITE, store
-from tests.sae.test_train import TRAINER, train_all
+from tests.sae.training.test_train import TRAINER, train_all
 
 __all__ = ["store"]  # the fixture
 SHARED = {**TRAINER, "devices": "2", "strategy": "ddp_spawn"}

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from refusal.sae.exchange.formats import Origin, write_sae
 from refusal.sae.files import load_sae
-from refusal.sae.formats import Origin, write_sae
 from tests.pipeline.whole import ENVIRONMENT, SITES, SMALL, command, finish, leftovers, start, succeed, verdict
 
 SPREAD = ("trainer=sites", "trainer.accelerator=cpu", "trainer.devices=2")

@@ -21,9 +21,9 @@ from pytorch_lightning.loggers import Logger
 from refusal.activations.store import ActivationStore
 from refusal.artifacts import publish
 from refusal.sae.recipe import Recipe
-from refusal.sae.train import Job
+from refusal.sae.training.train import Job
 from tests.sae.conftest import OTHER_SITE, RECIPE, SITE
-from tests.sae.test_train import TRAINER, train_all
+from tests.sae.training.test_train import TRAINER, train_all
 
 RECIPE_OF_100 = replace(RECIPE, epochs=100 * 64 / 960, dead_after_rows=500)
 
