@@ -59,7 +59,9 @@ def locations(options: Options) -> Locations:
 
 def plan(options: Options) -> str:
     """Return what a command would do, and what that would take, without doing it."""
-    return forecast(Study(options))
+    study = Study(options)
+    _check_what_follows(study)
+    return forecast(study)
 
 
 def collect(options: Options) -> Path:
@@ -76,6 +78,7 @@ def train(options: Options) -> dict[str, Path]:
         InputError: One is missing, and ``train_saes`` is false.
     """
     study = _whole(options)
+    _check_what_follows(study)
     _train(study)
     if study.options.quality.max_prompts and have(
         study.quality, partial(study.has, study.quality), partial(stages.quality, study)
@@ -149,9 +152,8 @@ def _train(study: Study) -> None:
     is_pretrained = isinstance(study.options.sae, PretrainedSae)
     if is_pretrained:
         stages.check_pretrained(study, missing)
-    else:
-        _check_devices(study.options.trainer)
-        study.check_sampler()
+    elif missing:
+        _check_training(study)
     _collect(study)
     build_all = (
         _adopt if is_pretrained else spread.have if study.options.trainer.strategy == spread.SITES else groups.have
@@ -165,6 +167,14 @@ def _adopt(study: Study, keys: Sequence[SaeKey]) -> int:
     """Have autoencoders that were there already as ours; return how many were not yet."""
     are_there = [have(study.sae(key), partial(study.has_sae, key), partial(stages.adopt, study, key)) for key in keys]
     return are_there.count(False)
+
+
+def _check_training(study: Study) -> None:
+    """Find out before anything is collected whether autoencoders can be trained on it, and here."""
+    trainer = study.options.trainer
+    _check_devices(trainer)
+    study.check_sampler()
+    stages.check_training(study, spread.trainers(trainer)[0] if trainer.strategy == spread.SITES else trainer)
 
 
 def _check_devices(trainer: Trainer) -> None:
@@ -182,13 +192,14 @@ def _saes(study: Study) -> dict[str, Path]:
     return {key.label(study.sae_seed): study.sae(key) for key in study.saes}
 
 
+def _check_what_follows(study: Study) -> None:
+    """Find out before anything is built whether the steps that follow the training can be done."""
+    if any(vars(study.options.callbacks).values()):
+        study.check_readable()
+
+
 def _discover(study: Study) -> bool:
     """Have the circuits; return whether they were there."""
-    model = study.options.model
-    if model.response_tokens == 0 and model.refusal_tokens is None:
-        raise InputError(
-            "model.response_tokens=0 asks for no responses, and without them nothing tells what is refused"
-        )
     study.check_readable()
     is_there = partial(study.has, study.circuits)
     if not is_there() and not (study.has_store() and all(map(study.has_sae, study.saes))):

@@ -26,12 +26,11 @@ def have(study: Study, keys: Sequence[SaeKey]) -> int:
     """Have these autoencoders; return how many had to be trained."""
     import torch
 
-    devices = devices_of(study.options.trainer)[: len(keys)]
-    threads = max(1, torch.get_num_threads() // len(devices))
-    options = [_alone(study.options, device) for device in devices]
-    shares = [keys[i :: len(devices)] for i in range(len(devices))]
+    options = [replace(study.options, trainer=one) for one in trainers(study.options.trainer)[: len(keys)]]
+    threads = max(1, torch.get_num_threads() // len(options))
+    shares = [keys[i :: len(options)] for i in range(len(options))]
     spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(len(devices), spawn, _begin, (threads,)) as pool:
+    with ProcessPoolExecutor(len(options), spawn, _begin, (threads,)) as pool:
         try:
             return sum(pool.map(_have_share, options, shares))
         except BrokenProcessPool as error:
@@ -41,8 +40,8 @@ def have(study: Study, keys: Sequence[SaeKey]) -> int:
             ) from error
 
 
-def devices_of(trainer: Trainer) -> list[str]:
-    """Return what each process gives Lightning as ``devices``.
+def trainers(trainer: Trainer) -> list[Trainer]:
+    """Return what each process trains with, alone on its device.
 
     Raises:
         InputError: There are not so many GPUs, or it is no number of devices.
@@ -54,11 +53,8 @@ def devices_of(trainer: Trainer) -> list[str]:
     if wanted < 1 or wanted > (n_gpus or wanted):
         there = f"of {n_gpus} GPUs" if n_gpus else "of processes on the CPU"
         raise InputError(f"trainer.devices={trainer.devices}: trainer.strategy={SITES} takes a number {there}, or auto")
-    return [f"{i}," for i in range(wanted)] if n_gpus else ["1"] * wanted
-
-
-def _alone(options: Options, device: str) -> Options:
-    return replace(options, trainer=replace(options.trainer, strategy="auto", devices=device))
+    devices = [f"{i}," for i in range(wanted)] if n_gpus else ["1"] * wanted
+    return [replace(trainer, strategy="auto", devices=device) for device in devices]
 
 
 def _begin(n_threads: int) -> None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from refusal import InputError
 from refusal.artifacts import building, clean_name, publish, read_json, write_json
-from refusal.config.schemas import PretrainedSae
+from refusal.config.schemas import PretrainedSae, Trainer
 from refusal.progress import say
 from refusal.sae.training.scope import SaeKey
 from refusal.study import Study, locate
@@ -96,6 +96,20 @@ def collection_recipe(study: Study) -> CollectionRecipe:
     )
 
 
+def check_training(study: Study, trainer: Trainer) -> None:
+    """Find out before anything is collected whether autoencoders can be trained as the options say.
+
+    Raises:
+        InputError: It is no autoencoder, Lightning cannot train with these options, or a package is missing.
+    """
+    from refusal.sae.build import class_of
+    from refusal.sae.training.fit import check_trainer
+
+    class_of(study.recipe["target"])
+    check_trainer(asdict(trainer))
+    _logger(study, "")
+
+
 def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
     """Train autoencoders of the same part of the prompts side by side."""
     from refusal.activations.store import ActivationStore
@@ -121,7 +135,7 @@ def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
             last_fraction=sampler.last_fraction,
             kinds=sampler.kinds,
             trainer=asdict(options.trainer),
-            logger=_logger(study, checkpoints),
+            logger=_logger(study, checkpoints.name.lstrip(".")),
             checkpoints=checkpoints,
         )
 
@@ -342,8 +356,8 @@ def _load(study: Study, key: SaeKey) -> SparseAutoencoder:
     return sae
 
 
-def _logger(study: Study, checkpoints: Path) -> Any:
-    """Return the logger of a training's curves: the W&B run that is open, files, or none."""
+def _logger(study: Study, name: str) -> Any:
+    """Return the logger of the curves of a training of this name: the W&B run that is open, files, or none."""
     kind = study.options.logger.kind
     if kind == "wandb" and "wandb" in sys.modules and sys.modules["wandb"].run is not None:
         from pytorch_lightning.loggers import WandbLogger
@@ -353,7 +367,7 @@ def _logger(study: Study, checkpoints: Path) -> Any:
         loggers = import_module("pytorch_lightning.loggers")
         make = loggers.CSVLogger if kind == "csv" else loggers.TensorBoardLogger
         try:
-            return make(save_dir=study.folder / "logs", name="saes", version=checkpoints.name.lstrip("."))
+            return make(save_dir=study.folder / "logs", name="saes", version=name)
         except ModuleNotFoundError as error:
             raise InputError("logger=tensorboard needs a package of that name: pip install tensorboard") from error
     return None

@@ -273,12 +273,16 @@ class Study:
         return SaeKey(site, READ_WITH[self.scope], self.sae_seed)
 
     def check_readable(self) -> None:
-        """Find out before anything is trained whether circuits can be read with the autoencoders.
+        """Find out before anything is built whether circuits can be found, and read with the autoencoders.
 
         Raises:
-            InputError: They are of too many kinds for that.
+            InputError: Nothing tells what is refused, or the autoencoders are of too many kinds.
         """
-        scope = self.scope
+        model, scope = self.options.model, self.scope
+        if model.response_tokens == 0 and model.refusal_tokens is None:
+            raise InputError(
+                "model.response_tokens=0 asks for no responses, and without them nothing tells what is refused"
+            )
         if scope not in READ_WITH:
             raise InputError(
                 f"sae.scope={scope} is for train.py only: circuits of categories are compared in the features of one "
@@ -399,7 +403,9 @@ def locate(target: str) -> Any:
         InputError: There is no such thing.
     """
     module, _, name = target.rpartition(".")
+    if not module or not name:
+        raise InputError(f"'{target}' is no import path, such as package.module.name")
     try:
         return getattr(import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"there is no {target}: {error}") from error
+        raise InputError(f"there is no {target} ({error})") from error

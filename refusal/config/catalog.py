@@ -58,6 +58,11 @@ class Catalog:
         """Whether ``group=name`` is valid."""
         return name in self.groups[group] or (group == SITES and is_site_name(name))
 
+    def targets(self, group: str) -> list[str]:
+        """Return the import paths that the choices of a group name."""
+        found = (self._values(group, choice).get("target") for choice in self.groups[group])
+        return sorted({target for target in found if target is not None})
+
     def options(self, command: str) -> dict[str, Known]:
         """Return all options of the command by their dotted names, with their defaults."""
         study = {**_load(self.conf / "study.yaml"), **_load(self.conf / f"{command}.yaml")}

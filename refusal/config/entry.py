@@ -88,7 +88,7 @@ def _run_hydra(task: Task, name: str, arguments: Sequence[str], catalog: Catalog
     failures: list[str] = []
     with _callback_failures() as swallowed:
         try:
-            main(_job(task))()
+            main(_job(task, catalog))()
         except (HydraException, OmegaConfBaseException) as error:
             failures = [explain(error, catalog, name)]
         except OSError as error:  # of the run's folder; those of a job stay in its outcome
@@ -99,7 +99,7 @@ def _run_hydra(task: Task, name: str, arguments: Sequence[str], catalog: Catalog
         return [*failures, *swallowed, *closing.close()]
 
 
-def _job(task: Task) -> Callable[[Any], object]:
+def _job(task: Task, catalog: Catalog) -> Callable[[Any], object]:
     """Return what Hydra calls with the composed configuration of each job."""
 
     def job(config: Any) -> object:
@@ -108,8 +108,10 @@ def _job(task: Task) -> Callable[[Any], object]:
         from refusal import pipeline
         from refusal.callbacks import handover
         from refusal.config.options import from_config
+        from refusal.config.targets import check_targets
 
         options = from_config(config)
+        check_targets(options, catalog)
         if why := handover.read(Path(HydraConfig.get().runtime.output_dir)).get("stop"):
             raise InputError(why)
         if options.plan:

@@ -162,15 +162,36 @@ def test_a_model_that_never_or_always_refuses(fails: Fails, here: Path) -> None:
             ("sae.scope=safe_toxic", "sampler=toxic_only"),
             "the autoencoder of safe: the sampler leaves no rows",
         ),
+        ("train", ("trainer.precision=half",), "Lightning cannot train with these trainer options: Precision 'half'"),
+        ("train", ("sae.target=pathlib.Path",), "'pathlib.Path' is not a SparseAutoencoder; one is refusal.sae."),
+        (
+            "train",
+            ("sae.target=refusal.sae.architectures.topk.TopKK",),
+            "has no attribute 'TopKK'); one is refusal.sae.architectures.topk.TopK",
+        ),
+        (
+            "discover",
+            ("circuits.target=atp",),
+            "such as package.module.name; one is refusal.circuits.attribution.atp",
+        ),
+        (
+            "discover",
+            ("circuits.target=refusal.circuits.attribution.apt.attribute",),
+            "circuits.target: there is no refusal.circuits.attribution.apt.attribute (No module named "
+            "'refusal.circuits.attribution.apt'); one is refusal.circuits.attribution.atp.attribute",
+        ),
+        ("discover", ("sweep.target=refusal.sweeps.strata.compar",), "; one is refusal.sweeps.strata.compare"),
+        ("discover", ("model.response_tokens=0",), "without them nothing tells what is refused"),
         ("discover", ("sae.scope=category",), "sae.scope=category is for train.py only"),
         ("discover", ("sae.scope=safe_toxic", "circuits.separate_safe_toxic=true"), "gives each side its own"),
         ("discover", ("data.categories=[]",), "data.categories: no category is chosen; the data have: deception, "),
         ("discover", ("data=orbench_mini", "data.categories=[hat]"), "the category 'hat' (did you mean 'hate'?)"),
     ],
 )
-def test_bad_options(fails: Fails, script: str, options: tuple[str, ...], expected: str) -> None:
+def test_bad_options(fails: Fails, tmp_path: Path, script: str, options: tuple[str, ...], expected: str) -> None:
     planted = [option for option in PLANTED if "orbench_mini" not in options[0] or not option.startswith("data.")]
     assert expected in fails(script, *planted, *QUICK, *options)
+    assert {path.name for path in tmp_path.glob("outputs/*")} <= {"runs"}  # nothing was begun
 
 
 PRETRAINED = (*PLANTED, *[option for option in QUICK if not option.startswith("sae.")], "sae=pretrained")
@@ -222,7 +243,6 @@ def test_autoencoders_of_others(fails: Fails, done: Path) -> None:
     (mine / "cfg.json").write_text(json.dumps({**cfg, "content": "0123456789ab"}))
     assert "was trained on other activations of planted; delete the folder" in fails("discover", *SMALL)
     (mine / "cfg.json").write_text(json.dumps(cfg))
-    assert "there is no nowhere" in fails("discover", *SMALL, "circuits.target=nowhere")
     (mine / "sae.safetensors").write_bytes((kept / "sae.safetensors").read_bytes()[:5000])
     assert "sae.safetensors is damaged" in fails("discover", *SMALL)
 

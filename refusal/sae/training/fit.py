@@ -38,6 +38,22 @@ QUIETER = {
     "lightning_fabric.utilities.distributed": logging.WARNING,
     "torch.multiprocessing.spawn": logging.ERROR,  # that it ends the others where one process has failed
 }
+OURS = {  # what Lightning would do, and is done here
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_model_summary": False,
+    "enable_progress_bar": False,
+}
+
+
+def check_trainer(options: Mapping[str, Any]) -> None:
+    """Find out whether Lightning can train with these options; see ``train_saes``.
+
+    Raises:
+        InputError: It cannot.
+    """
+    with quiet_lightning():
+        _trainer({name: value for name, value in options.items() if name != "checkpoint_minutes"} | OURS)
 
 
 def fit(
@@ -73,15 +89,12 @@ def fit(
     shown = [ProgressBar(training.recipe.batch_size)] if has_bar else []
     settings = {
         **options,
+        **OURS,
         "callbacks": [*options.get("callbacks", ()), keeper, *shown],
         "plugins": [AtomicFiles()],
         "max_steps": n_steps,
         "log_every_n_steps": n_steps,  # ``SideBySide`` decides itself what it logs
         "limit_val_batches": 0,  # held-out quality is measured once, on more rows
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
-        "enable_progress_bar": False,
     }
     place = find(checkpoints, identity)
     if place is not None:
