@@ -61,21 +61,22 @@ def probe(train: Rows, heldout: Rows, train_targets: Targets, heldout_targets: T
     draws = np.concatenate([np.ones((1, n)), np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), DRAWS)])
     weights = torch.from_numpy(draws.astype(np.float32))
 
-    def judged(scores: Tensor) -> dict[str, dict[str, float]]:
-        found = torch.stack([weighted_auc(*pair, weights) for pair in zip(scores, truth, strict=True)]).numpy()
-        owners = np.array([target for target, _ in chosen])
-        return {target: _interval(found[owners == target].mean(0)) for target in dict.fromkeys(owners.tolist())}
+    found = torch.stack(
+        [*_few(train.codes, heldout.codes, y), *_few(train.x, heldout.x, y), _all(train.x, heldout.x, y)]
+    )
+    areas = torch.stack([weighted_auc(found[:, i], own, weights) for i, own in enumerate(truth)], 1).numpy()
+    owners = np.array([target for target, _ in chosen])
 
-    of_features, of_dimensions = ([judged(s) for s in _sparse(*pair, y)] for pair in zip(train, heldout, strict=True))
-    of_all = judged(_fitted(train.x[None], heldout.x[None], y))
-    return {
-        target: {
-            "features": {str(k): found[target] for k, found in zip(SIZES, of_features, strict=True)},
-            "dimensions": {str(k): found[target] for k, found in zip(SIZES, of_dimensions, strict=True)},
-            "all_dimensions": of_all[target],
+    def judged(target: str) -> dict[str, Any]:
+        intervals = [_interval(one) for one in areas[:, owners == target].mean(1)]
+        names = [str(k) for k in SIZES]
+        return {
+            "features": dict(zip(names, intervals[: len(SIZES)], strict=True)),
+            "dimensions": dict(zip(names, intervals[len(SIZES) : -1], strict=True)),
+            "all_dimensions": intervals[-1],
         }
-        for target in of_all
-    }
+
+    return {target: judged(target) for target in dict.fromkeys(owners.tolist())}
 
 
 def best(rows: csr_array | np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
@@ -91,30 +92,41 @@ def best(rows: csr_array | np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
 
 
 def weighted_auc(scores: Tensor, is_class: Tensor, weights: Tensor) -> Tensor:
-    """Return how often a row of the class [n] scores above another, ties half, for each weighing [n_draws, n]."""
-    above, below = scores[is_class][:, None], scores[~is_class][None]
-    wins = (above > below).float() + 0.5 * (above == below)
+    """Return how often a row of the class [n] scores above another, ties half.
+
+    Args:
+        scores: [n_scorings, n]
+        is_class: bool [n]
+        weights: How often each row counts, [n_draws, n].
+
+    Returns:
+        [n_scorings, n_draws]
+    """
+    wins = torch.heaviside(scores[:, is_class, None] - scores[:, None, ~is_class], torch.tensor(0.5))
     ours, others = weights[:, is_class], weights[:, ~is_class]
-    return ((ours @ wins) * others).sum(1) / (ours.sum(1) * others.sum(1)).clamp(min=1)
+    return ((ours @ wins) * others).sum(-1) / (ours.sum(1) * others.sum(1)).clamp(min=1)
 
 
-def _sparse(train: csr_array | np.ndarray, heldout: csr_array | np.ndarray, y: np.ndarray) -> Tensor:
-    """Held-out scores [n_sizes, n_classes, n] of regressions on the k best columns, for each k."""
+def _few(train: csr_array | np.ndarray, heldout: csr_array | np.ndarray, y: np.ndarray) -> list[Tensor]:
+    """Held-out scores [n_classes, n] of regressions on the k best columns, for each k."""
     columns = best(train, y, max(SIZES))
     used, place = np.unique(columns, return_inverse=True)
     place = place.reshape(columns.shape)
-    is_used = np.concatenate([np.broadcast_to(np.arange(columns.shape[1]) < k, columns.shape) for k in SIZES])
-    few = [rows[:, used].toarray() if isinstance(rows, csr_array) else rows[:, used] for rows in (train, heldout)]
-    # all sizes are fitted at once: the columns after the first k are 0
-    x, x_heldout = (np.tile(rows.T[place], (len(SIZES), 1, 1)) * is_used[..., None] for rows in few)
-    found = _fitted(x.swapaxes(1, 2), x_heldout.swapaxes(1, 2), np.tile(y, (len(SIZES), 1)))
-    return found.view(len(SIZES), len(y), -1)
+    x, x_heldout = (
+        (rows[:, used].toarray() if isinstance(rows, csr_array) else rows[:, used]).T for rows in (train, heldout)
+    )
+    return [_fitted(x[place[:, :k]], x_heldout[place[:, :k]], y[:, None])[:, 0] for k in SIZES]
+
+
+def _all(train: np.ndarray, heldout: np.ndarray, y: np.ndarray) -> Tensor:
+    """Held-out scores [n_classes, n] of regressions on all columns."""
+    return _fitted(train.T[None], heldout.T[None], y[None])[0]
 
 
 def _fitted(train: np.ndarray, heldout: np.ndarray, y: np.ndarray) -> Tensor:
-    """Held-out scores [n_models, n] of regressions on rows [n_models or 1, n, d], in units of the training rows."""
+    """Held-out scores [n_groups, n_models, n] of regressions on [n_groups, d, n], in units of the training rows."""
     x, x_heldout = (torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float32)) for rows in (train, heldout))
-    mean, deviation = x.mean(1, keepdim=True), x.std(1, keepdim=True)
+    mean, deviation = x.mean(2, keepdim=True), x.std(2, keepdim=True)
     unit = torch.where(deviation > 0, deviation, 1.0)
     w = logistic.fit((x - mean) / unit, torch.from_numpy(y).float())
     return logistic.scores((x_heldout - mean) / unit, w)

@@ -74,7 +74,9 @@ def test_the_best_columns_differ_most_in_standard_deviations_whatever_their_scal
 
 
 def test_area_under_the_roc_by_hand():
-    scores, is_class = torch.tensor([3.0, 1.0, 2.0, 1.0]), torch.tensor([True, True, False, False])
+    scores, is_class = torch.tensor([[3.0, 1.0, 2.0, 1.0]]), torch.tensor([True, True, False, False])
     # pairs: 3>2, 3>1, 1<2, 1=1: 2.5 of 4; with the first row counted twice and the last not at all: 2 of 3
     weights = torch.tensor([[1.0, 1.0, 1.0, 1.0], [2.0, 1.0, 1.0, 0.0]])
-    assert weighted_auc(scores, is_class, weights).tolist() == pytest.approx([2.5 / 4, 2 / 3])
+    assert weighted_auc(scores, is_class, weights).flatten().tolist() == pytest.approx([2.5 / 4, 2 / 3])
+    both = weighted_auc(torch.cat([scores, -scores]), is_class, weights)
+    assert both[1].tolist() == pytest.approx([1.5 / 4, 1 / 3])
