@@ -143,6 +143,7 @@ def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
 def quality(study: Study) -> None:
     """Measure the autoencoders."""
     from refusal.activations.store import ActivationStore
+    from refusal.sae.history import HISTORY, read_history
     from refusal.sae.quality.measure import measure_quality
 
     options = study.options
@@ -153,6 +154,7 @@ def quality(study: Study) -> None:
             ActivationStore(study.store),
             {name: key.site for name, key in keys.items()},
             lambda name: _load(study, keys[name]),
+            {name: read_history(study.sae(key) / HISTORY)["heldout"] for name, key in keys.items()},
             recipe=collection_recipe(study),
             kinds=options.sampler.kinds,
             max_prompts=options.quality.max_prompts,

@@ -1,6 +1,6 @@
 """How good a study's autoencoders are, for the question that is asked of them: ``quality.json``.
 
-    heldout   FVU, L0, dead features and more, of all rows, by split and by category (``heldout``)
+    heldout   FVU, L0, dead features and more, of all rows, by split and by category (``heldout``): as in its history
     splice    what the model still does with the autoencoder in its site's place: refusal above all (``splice``)
     probing   how well harm, refusal and category are read off its features at the last prompt token (``probing``)
 
@@ -22,13 +22,11 @@ from scipy.sparse import csr_array, vstack
 from refusal import InputError
 from refusal.activations.datamodule import HELDOUT
 from refusal.activations.recipe import Recipe
-from refusal.activations.source import sections_of
 from refusal.activations.store import ActivationStore
 from refusal.models.chat import ChatModel
 from refusal.models.sites import Site
 from refusal.progress import track
 from refusal.sae.base import SparseAutoencoder
-from refusal.sae.quality.heldout import measure
 from refusal.sae.quality.probing import Rows, Targets, probe
 from refusal.sae.splice import ROWS_AT_ONCE, Sample, Splicing
 
@@ -41,6 +39,7 @@ def measure_quality(
     store: ActivationStore,
     saes: Mapping[str, Site],
     load: Callable[[str], SparseAutoencoder],
+    heldout: Mapping[str, Mapping[str, Any]],
     *,
     recipe: Recipe,
     kinds: Collection[str],
@@ -56,6 +55,7 @@ def measure_quality(
         store: Its activations.
         saes: The sites, by the names of their autoencoders.
         load: Loads the autoencoder of a name.
+        heldout: Their figures on held-out rows, by the same names: they were measured when they were trained.
         recipe: How the activations were collected: how responses are made and judged.
         kinds: Kinds of the rows that the autoencoders were trained on.
         max_prompts: At most so many held-out prompts are run with each autoencoder in place.
@@ -69,7 +69,7 @@ def measure_quality(
     Raises:
         InputError: There is no held-out prompt.
     """
-    table, sections = store.prompts(), sections_of(store, kinds)
+    table = store.prompts()
     counts = store.evidence() if store.refusal_tokens else (table["variant"] == "").to_numpy()
     in_heldout = table["fold"].isin(HELDOUT).to_numpy()
     rng = np.random.default_rng([seed, 11])
@@ -98,7 +98,7 @@ def measure_quality(
         sae, x = load(name).to(chat.device), store.last(site)
         found[name] = {
             "site": str(site),
-            "heldout": measure(sae, store, site, sections),
+            "heldout": heldout[name],
             "splice": splicing.measure(sae, site),
             "probing": probe(_rows(sae, x[fitted]), _rows(sae, x[judged]), *targets, seed=seed),
         }

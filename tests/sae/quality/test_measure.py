@@ -20,6 +20,7 @@ from tests.sae.in_place import perfect, useless
 
 SITE = Site("residuals", 2)
 SAES = {"good": SITE, "useless": SITE}
+HELDOUT = {"good": {"all": {"fvu": 0.0}}, "useless": {"all": {"fvu": 1.0}}}
 RECIPE = Recipe(sites=(SITE,), response_tokens=6)
 
 
@@ -42,7 +43,8 @@ def _measure(folder: Path, recipe: Recipe, name: str) -> dict[str, Any]:
     collect(chat, prompts, recipe, folder / name, card={})
     options: dict[str, Any] = {"max_prompts": 36, "responses": 12, "token_budget": 1024, "seed": 0}
     kinds = ("instruction", "template")
-    return measure_quality(chat, ActivationStore(folder / name), SAES, _load, recipe=recipe, kinds=kinds, **options)
+    store = ActivationStore(folder / name)
+    return measure_quality(chat, store, SAES, _load, HELDOUT, recipe=recipe, kinds=kinds, **options)
 
 
 def test_a_good_autoencoder_keeps_the_refusals_and_a_useless_one_shows(measured: dict[str, Any]):
@@ -57,13 +59,9 @@ def test_a_good_autoencoder_keeps_the_refusals_and_a_useless_one_shows(measured:
 def test_each_autoencoder_has_its_rows_its_place_in_the_model_and_its_probes(measured: dict[str, Any]):
     good, bad = (measured["saes"][name] for name in ("good", "useless"))
     assert good["site"] == str(SITE)
-    assert good["heldout"]["all"]["fvu"] == pytest.approx(0, abs=1e-4)
-    assert bad["heldout"]["all"]["fvu"] > 0.5
-    for part in ("heldout", "splice"):
-        assert (set(good[part]["splits"]), set(good[part]["categories"])) == (
-            {"safe", "hard", "toxic"},
-            {"hate", "privacy"},
-        )
+    assert [good["heldout"], bad["heldout"]] == [HELDOUT["good"], HELDOUT["useless"]]
+    assert set(good["splice"]["splits"]) == {"safe", "hard", "toxic"}
+    assert set(good["splice"]["categories"]) == {"hate", "privacy"}
     assert set(good["probing"]) == {"toxic", "refused", "category"}
     assert good["probing"]["toxic"]["features"]["20"]["auc"] > 0.9
 
