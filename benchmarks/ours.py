@@ -66,7 +66,6 @@ class Training:
         self.sae.step(x, self._done / self._steps).loss.backward()
         self._optimizer.step()
         self._schedule.step()
-        self.sae.after_update()
         self._done += 1
 
     def reconstruct(self, x: Tensor) -> Tensor:

@@ -8,13 +8,13 @@ In scaled units, z = scale * x, whose variance summed over dimensions is d_model
 
 An architecture is one class, in one file of ``architectures``: it overrides ``activate``, and ``step``, which returns
 the loss of a batch. Squared errors are means over dimensions, so they are about the fraction of variance unexplained.
-Rows of W_dec have unit length: they are divided by their norm after every step (the gradient is not projected:
+Rows of W_dec have unit length: the optimiser divides them by their norm at every step (the gradient is not projected:
 measured, it changes nothing under Adam).
 """
 
 from __future__ import annotations
 
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from torch.nn import functional
 from refusal import InputError
 from refusal.sae.geometric_median import geometric_median
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import normalise_rows, sum_by_row
+from refusal.sae.kernels.products import sum_by_row
 from refusal.sae.ranks import agree_on_idle
 
 NEVER = 1 << 60  # rows
@@ -59,6 +59,8 @@ class SparseAutoencoder(nn.Module):
     """Arguments, kept as attributes of the same names, that it must have again to be loaded from disk."""
     only_in_training: ClassVar[tuple[str, ...]] = ("rows_since_fired",)
     """Parameters and buffers that its use does not depend on."""
+    has_unit_rows: ClassVar[bool] = True
+    """Whether the decoder's rows keep unit length; if not, the loss must not gain by their length."""
     k: int | None = None
     """Active features of a row; None where their number is not fixed."""
 
@@ -93,11 +95,6 @@ class SparseAutoencoder(nn.Module):
             progress: The share of the training that is done, from 0 to 1, for losses that change as it goes on.
         """
         raise NotImplementedError
-
-    @torch.no_grad()
-    def after_update(self) -> None:
-        """Bring the decoder's rows back to unit length; called after every step of the optimiser."""
-        normalise_rows(self.W_dec)
 
     # --- its use, in the model's units ----------------------------------------------------------------
 
@@ -149,6 +146,11 @@ class SparseAutoencoder(nn.Module):
         variance = (x - x.mean(0)).square().sum(1).mean()
         self.scale.fill_((self.d_model / variance).sqrt() if variance > 0 else 1.0)
         self.b_dec.copy_(geometric_median(x) * self.scale)
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """Return what is trained, as ``kernels.adam.Adam`` takes it."""
+        others = [weight for weight in self.parameters() if weight is not self.W_dec]
+        return [{"params": [self.W_dec], "unit_rows": self.has_unit_rows}, {"params": others}]
 
     def pre_codes(self, centred: Tensor) -> Tensor:
         """Return all pre-codes [batch, d_sae] of scaled rows minus b_dec, [batch, d_model]; differentiable."""

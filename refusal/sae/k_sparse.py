@@ -17,7 +17,7 @@ from torch import Tensor
 from refusal import InputError
 from refusal.sae.base import SparseAutoencoder, Step
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import encode
+from refusal.sae.kernels.products import centre, encode
 from refusal.sae.kernels.reconstruction import Revival, Weights, reconstruction
 
 
@@ -58,7 +58,7 @@ class KSparse(SparseAutoencoder):
     def step(self, batch: Tensor, progress: float) -> Step:
         """Return the loss of a batch, with AuxK's."""
         with torch.no_grad():
-            centred = batch * self.scale - self.b_dec
+            centred = centre(batch, self.scale, self.b_dec)
             pre = encode(centred, self.W_enc_rows, self.b_enc)
             pairs = self.chosen_pairs(pre)
 

@@ -20,7 +20,7 @@ def sae(rows: Tensor) -> TopK:
     with torch.no_grad():
         for parameter in sae.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
-    sae.after_update()
+        sae.W_dec.div_(sae.W_dec.norm(dim=1, keepdim=True))
     return sae
 
 

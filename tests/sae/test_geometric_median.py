@@ -30,5 +30,7 @@ def test_rows_that_are_all_alike():
 def test_the_unit_vectors_to_the_rows_cancel(n: int, d: int, seed: int):
     x = torch.randn(n, d, generator=torch.Generator().manual_seed(seed)) * torch.arange(1.0, d + 1)
     directions = x - geometric_median(x)
-    gradient = torch.nn.functional.normalize(directions, dim=1).sum(0)  # of the summed distance
-    assert float(gradient.norm()) < 0.01 * n
+    distance = directions.norm(dim=1)
+    is_hit = distance < 0.01 * distance.mean()  # a row at the median itself holds against a pull of 1
+    pull = torch.nn.functional.normalize(directions[~is_hit], dim=1).sum(0)
+    assert float(pull.norm()) < int(is_hit.sum()) + 0.01 * n

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from refusal import InputError
 from refusal.sae.architectures.topk import TopK
+from refusal.sae.kernels.adam import Adam
 from tests.sae.conftest import D_MODEL
 
 D_SAE, K, AUX_K, DEAD_AFTER = 64, 3, 8, 1000
@@ -19,7 +20,6 @@ def _sae(rows: Tensor) -> TopK:
     with torch.no_grad():  # away from the start, where encoder and decoder are tied and biases are zero
         for parameter in sae.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(5))
-    sae.after_update()
     return sae
 
 
@@ -68,12 +68,11 @@ def test_dead_features_come_back_to_explain_what_is_missing(rows: Tensor):
         with torch.no_grad():
             sae.W_enc_rows[:16] *= 0.01
         sae.rows_since_fired[:16] = DEAD_AFTER
-        optimizer = torch.optim.Adam(sae.parameters(), lr=5e-3)
+        optimizer = Adam(sae.parameter_groups(), lr=5e-3)
         for _ in range(200):
             optimizer.zero_grad()
             sae.step(rows, 0.5).loss.backward()
             optimizer.step()
-            sae.after_update()
         fired = int((sae.rows_since_fired == 0).sum())
         results[coefficient] = fired, float(sae.step(rows, 0.5).error.square().mean())
     assert results[0.0][0] <= 16

@@ -12,6 +12,7 @@ from refusal.config.schemas import TrainedSae
 from refusal.sae.base import SparseAutoencoder
 from refusal.sae.build import class_of
 from refusal.sae.files import load_sae, save_sae
+from refusal.sae.kernels.adam import Adam
 from tests.config.test_options import composed
 from tests.sae.conftest import D_MODEL
 
@@ -71,7 +72,7 @@ def test_equal_seeds_train_to_equal_bits(sae: SparseAutoencoder, rows: Tensor, t
 
 
 def _train(sae: SparseAutoencoder, rows: Tensor, steps: int) -> list[float]:
-    optimizer = torch.optim.Adam(sae.parameters(), lr=5e-3)
+    optimizer = Adam(sae.parameter_groups(), lr=5e-3)
     losses = []
     for step in range(steps):
         loss = sae.step(rows, step / steps).loss
@@ -79,5 +80,4 @@ def _train(sae: SparseAutoencoder, rows: Tensor, steps: int) -> list[float]:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        sae.after_update()
     return losses

@@ -29,6 +29,8 @@ class ReLU(SparseAutoencoder):
         common: ``seed`` and ``dead_after_rows``, see the base class.
     """
 
+    has_unit_rows = False
+
     def __init__(
         self, d_model: int, d_sae: int, *, l1_coefficient: float = 0.0, warmup: float = 0.0, **common: int
     ) -> None:
@@ -49,6 +51,3 @@ class ReLU(SparseAutoencoder):
         is_active = f.detach() > 0
         self.count_fired(len(x), is_active.any(0))
         return Step(loss, x, error.detach(), is_active)
-
-    def after_update(self) -> None:
-        """Leave the decoder's rows as they are."""

@@ -12,17 +12,17 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from refusal.sae.kernels import loops
+from refusal.sae.kernels import loops, top_k
 from refusal.sae.kernels.pairs import Pairs
 
 WORTH_KEEPING = 1 << 20  # bytes; smaller memory is kept by the C library itself
+WORTH_A_THREAD = 1 << 19  # numbers that are read; fewer take less than the 50 us in which an idle core wakes
 
 _memory: dict[tuple[int, ...], list[np.ndarray]] = {}
 
@@ -63,8 +63,15 @@ def release() -> None:
 def largest(x: Tensor, k: int) -> Tensor:
     """Return the columns of the k largest entries of each row, [batch, k], in no order."""
     columns = torch.empty(len(x), k, dtype=torch.int64)
-    _run(loops.largest, _even(len(x)), x.contiguous().numpy(), columns.numpy())
+    _run(top_k.largest, _even(len(x)), x.contiguous().numpy(), columns.numpy())
     return columns
+
+
+def centre(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return scale * x - shift, [batch, d_model]."""
+    centred = empty(*x.shape)
+    _run(loops.centre, _worth_it(x.numel(), len(x)), *_arrays((x,)), np.float32(scale), *_arrays((shift, centred)))
+    return centred
 
 
 def encode(centred: Tensor, W_rows: Tensor, b_enc: Tensor) -> Tensor:
@@ -72,12 +79,15 @@ def encode(centred: Tensor, W_rows: Tensor, b_enc: Tensor) -> Tensor:
     return torch.addmm(b_enc, centred, W_rows.T, out=empty(len(centred), len(W_rows)))
 
 
-def reconstruct(pre: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor) -> tuple[Tensor, Tensor]:
-    """Return codes [n_pairs] and errors [n_prefixes, batch, d_model]; see ``products``."""
+def reconstruct(
+    pre: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return codes [n_pairs], errors [n_prefixes, batch, d_model] and their sum of squares; see ``products``."""
     values, errors = torch.empty(len(pairs)), empty(len(ends), *centred.shape)
-    tensors = (pre, centred, W_dec, pairs.row_offsets, pairs.features, ends, values, errors)
+    squares = torch.empty(errors.shape[:2])
+    tensors = (pre, centred, W_dec, pairs.row_offsets, pairs.features, ends, values, errors, squares)
     _run(loops.reconstruct, _even(len(centred)), *_arrays(tensors))
-    return values, errors
+    return values, errors, squares.sum()
 
 
 def weight_gradients(
@@ -90,19 +100,56 @@ def weight_gradients(
     return results
 
 
-def normalise_rows(W: Tensor) -> None:
-    """Bring the rows [n, width] to unit length, in place; rows of zeros stay."""
-    _run(loops.normalise_rows, _even(len(W)), W.detach().numpy())
+def bias_gradient(grads: Tensor, factor: float, d_b_enc: Tensor, W_rows: Tensor) -> Tensor:
+    """Return the gradient by b_dec, [d_model]; see ``products``."""
+    result = torch.empty(W_rows.shape[1])
+    parts = _worth_it(grads.numel() + W_rows.numel(), len(result))
+    _run(loops.bias_gradient, parts, *_arrays((grads,)), np.float32(factor), *_arrays((d_b_enc, W_rows, result)))
+    return result
+
+
+class Update(NamedTuple):
+    """A step of Adam for some weights; a vector counts as one row."""
+
+    weight: Tensor
+    grad: Tensor
+    mean: Tensor
+    square: Tensor
+    numbers: Sequence[float]
+    """beta_1, 1 - beta_1, beta_2, 1 - beta_2, step size, 1 / root of 1 - beta_2^step, eps."""
+    unit_rows: bool
+
+
+def adam(updates: Sequence[Update]) -> None:
+    """Take a step of Adam in place; each thread does its part of all weights."""
+    n_parts = len(_worth_it(sum(update.weight.numel() for update in updates), torch.get_num_threads())) - 1
+    calls = []
+    for *tensors, numbers, unit_rows in updates:
+        arrays = [x if x.ndim == 2 else x[None] for x in _arrays(tensors)]
+        with np.errstate(over="ignore"):  # a training with such a rate diverges, and ends with an error for it
+            plain = [np.float32(number) for number in numbers]
+        calls.append((arrays, [*plain, unit_rows], _even(len(arrays[0]), n_parts)))
+
+    def part(i: int) -> None:
+        for arrays, others, bounds in calls:
+            loops.adam(*arrays, *others, bounds[i], bounds[i + 1])
+
+    _in_threads(part, n_parts)
 
 
 def _arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
-def _even(n: int) -> list[int]:
-    """Return where each thread's part of n begins, and at last n."""
-    n_threads = torch.get_num_threads()
-    return [n * i // n_threads for i in range(n_threads + 1)]
+def _even(n: int, n_parts: int | None = None) -> list[int]:
+    """Return where each part of n begins, one for each thread, and at last n."""
+    n_parts = n_parts or torch.get_num_threads()
+    return [n * i // n_parts for i in range(n_parts + 1)]
+
+
+def _worth_it(work: int, n: int) -> list[int]:
+    """Return the same, or one part for work so little that a thread would wake too late to share it."""
+    return _even(n) if work >= WORTH_A_THREAD else [0, n]
 
 
 def _by_work(pairs: Pairs) -> list[int]:
@@ -114,9 +161,12 @@ def _by_work(pairs: Pairs) -> list[int]:
 
 def _run(loop: Callable[..., None], bounds: Sequence[int], *arrays: Any) -> None:
     """Run a loop over its parts, one in each thread."""
-    parts = list(pairwise(bounds))
-    others = [_threads(os.getpid(), len(parts)).submit(loop, *arrays, *part) for part in parts[1:]]
-    loop(*arrays, *parts[0])
+    _in_threads(lambda i: loop(*arrays, bounds[i], bounds[i + 1]), len(bounds) - 1)
+
+
+def _in_threads(part: Callable[[int], None], n: int) -> None:
+    others = [_threads(os.getpid(), n).submit(part, i) for i in range(1, n)]
+    part(0)
     for other in others:
         other.result()
 

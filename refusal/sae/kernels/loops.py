@@ -16,72 +16,8 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
 
-BLOCK = 16  # columns that ``largest`` compares before it looks closer
-
-loop: Any = numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract", "nsz"})  # NaN stays NaN
-
-
-@loop
-def largest(x: Floats, columns: Numbers, lo: int, hi: int) -> None:  # noqa: C901  one search; calls cost in here
-    """Find the columns of the k largest entries of each row: [batch, n] -> [batch, k].
-
-    Column c is in block c mod n_blocks. The k largest entries lie in the k blocks with the largest maxima, since k
-    blocks each have an entry as large as the least of those maxima: so most columns are only compared once.
-    """
-    n, k = x.shape[1], columns.shape[1]
-    n_blocks = max(n // BLOCK, min(n, 4 * k))
-    maxima = np.empty(n_blocks, x.dtype)
-    heap, blocks, values = np.empty(k, x.dtype), np.empty(k, np.int64), np.empty(k, x.dtype)
-    for b in range(lo, hi):
-        row, found = x[b], columns[b]
-        maxima[:] = row[:n_blocks]
-        for start in range(n_blocks, n, n_blocks):
-            part = row[start : min(start + n_blocks, n)]
-            for i in range(len(part)):
-                maxima[i] = part[i] if part[i] > maxima[i] else maxima[i]
-        for i in range(k):
-            heap[i], blocks[i], found[i] = maxima[i], i, i
-        _make_heap(heap, blocks)
-        for i in range(k, n_blocks):
-            if maxima[i] > heap[0]:
-                _replace_least(heap, blocks, maxima[i], i)
-        n_found = 0
-        for block in blocks:
-            for i in range(block, n, n_blocks):
-                if n_found < k and row[i] >= heap[0]:
-                    values[n_found], found[n_found] = row[i], i
-                    n_found += 1
-                    if n_found == k:
-                        _make_heap(values, found)
-                elif n_found == k and row[i] > values[0]:
-                    _replace_least(values, found, row[i], i)
-
-
-@loop
-def _make_heap(values: Floats, names: Numbers) -> None:
-    for i in range(len(values) // 2 - 1, -1, -1):
-        _sift(values, names, i)
-
-
-@loop
-def _replace_least(values: Floats, names: Numbers, value: float, name: int) -> None:
-    values[0], names[0] = value, name
-    _sift(values, names, 0)
-
-
-@loop
-def _sift(values: Floats, names: Numbers, i: int) -> None:
-    """Let an entry sink until none below it is less: the least of a heap stands first."""
-    value, name = values[i], names[i]
-    while 2 * i + 1 < len(values):
-        child = 2 * i + 1
-        if child + 1 < len(values) and values[child + 1] < values[child]:
-            child += 1
-        if values[child] >= value:
-            break
-        values[i], names[i] = values[child], names[child]
-        i = child
-    values[i], names[i] = value, name
+NAN_STAYS_NAN = {"reassoc", "contract", "nsz", "arcp"}
+loop: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=NAN_STAYS_NAN)
 
 
 @loop
@@ -109,6 +45,7 @@ def reconstruct(
     ends: Numbers,
     values: Floats,
     errors: Floats,
+    squares: Floats,
     lo: int,
     hi: int,
 ) -> None:
@@ -123,6 +60,10 @@ def reconstruct(
                 values[pair] = code if code > 0 else 0
                 pair += 1
             _add_rows(error, np.float32(-1), values, W_dec, features, first, pair)
+            total = np.float32(0)
+            for j in range(len(error)):
+                total += error[j] * error[j]
+            squares[prefix, b] = total
 
 
 @loop
@@ -155,6 +96,28 @@ def weight_gradients(  # noqa: PLR0913  Numba knows arrays, not what they are of
         d_W_dec[i], d_W_rows[i], d_b_enc[i] = 0, 0, factor * d_bias
         _add_rows(d_W_dec[i], factor, codes, grad, rows, first, last)
         _add_rows(d_W_rows[i], factor, d_codes, centred, rows, first, last)
+
+
+@loop
+def bias_gradient(
+    grads: Floats, factor: float, d_b_enc: Floats, W_rows: Floats, d_b_dec: Floats, lo: int, hi: int
+) -> None:
+    """By column: the gradient by b_dec, factor * sum of grads - d_b_enc W_rows; see ``products``."""
+    out, n = d_b_dec[lo:hi], len(d_b_enc)
+    out[:] = 0
+    for b in range(len(grads)):
+        grad = grads[b, lo:hi]
+        for j in range(hi - lo):
+            out[j] += factor * grad[j]
+    for i in range(0, n - 3, 4):
+        a, b, c, d = d_b_enc[i], d_b_enc[i + 1], d_b_enc[i + 2], d_b_enc[i + 3]
+        w, x, y, z = W_rows[i, lo:hi], W_rows[i + 1, lo:hi], W_rows[i + 2, lo:hi], W_rows[i + 3, lo:hi]
+        for j in range(hi - lo):
+            out[j] -= a * w[j] + b * x[j] + c * y[j] + d * z[j]
+    for i in range(n - n % 4, n):
+        a, w = d_b_enc[i], W_rows[i, lo:hi]
+        for j in range(hi - lo):
+            out[j] -= a * w[j]
 
 
 @loop
@@ -196,14 +159,42 @@ def _multiply_rows(out: Floats, x: Floats, table: Floats, numbers: Numbers, firs
 
 
 @loop
-def normalise_rows(W: Floats, lo: int, hi: int) -> None:
-    """Bring rows to unit length, while they are at hand; rows of zeros stay."""
-    for i in range(lo, hi):
-        row, squares = W[i], np.float32(0)
+def centre(x: Floats, scale: float, shift: Floats, centred: Floats, lo: int, hi: int) -> None:
+    """By row: scale * x - shift."""
+    for b in range(lo, hi):
+        row, out = x[b], centred[b]
         for j in range(len(row)):
-            squares += row[j] * row[j]
-        length = np.sqrt(squares)
-        if length > 0:
-            inverse = 1 / length
-            for j in range(len(row)):
-                row[j] *= inverse
+            out[j] = scale * row[j] - shift[j]
+
+
+@loop
+def adam(  # noqa: PLR0913
+    W: Floats,
+    grad: Floats,
+    mean: Floats,
+    square: Floats,
+    beta_1: float,
+    rest_1: float,
+    beta_2: float,
+    rest_2: float,
+    step_size: float,
+    inverse_root: float,
+    eps: float,
+    unit_rows: bool,
+    lo: int,
+    hi: int,
+) -> None:
+    """By row: a step of Adam, after which the row may get unit length while it is at hand; see ``adam``."""
+    for i in range(lo, hi):
+        w, g, m, v = W[i], grad[i], mean[i], square[i]
+        squares = np.float32(0)
+        for j in range(len(w)):
+            m_j = beta_1 * m[j] + rest_1 * g[j]
+            v_j = beta_2 * v[j] + rest_2 * g[j] * g[j]
+            w_j = w[j] - step_size * m_j / (np.sqrt(v_j) * inverse_root + eps)
+            m[j], v[j], w[j] = m_j, v_j, w_j
+            squares += w_j * w_j
+        if unit_rows and squares > 0:
+            inverse = np.float32(1) / np.sqrt(squares)
+            for j in range(len(w)):
+                w[j] *= inverse

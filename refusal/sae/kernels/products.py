@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag, normalize
+from torch.nn.functional import embedding_bag
 
 from refusal.sae.kernels import cpu
 from refusal.sae.kernels.pairs import Pairs
@@ -32,7 +32,7 @@ def largest(x: Tensor, k: int) -> Tensor:
 
     Of many columns, the k largest lie in the k blocks with the largest maxima; so most columns are only read once.
     """
-    if _suits_cpu(x):
+    if suits_cpu(x):
         return cpu.largest(x, k)
     batch, n = x.shape
     if n < BLOCKS_PAY_FROM * k:
@@ -60,14 +60,21 @@ def sum_by_row(values: Tensor, table: Tensor, pairs: Pairs) -> Tensor:
     return _bags(pairs.features, table, pairs.row_offsets, values)
 
 
+def centre(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Return scale * x - shift of rows [batch, d_model]; scale is a number, shift [d_model]; no gradient."""
+    return cpu.centre(x, scale, shift) if suits_cpu(x) else x * scale - shift
+
+
 def encode(centred: Tensor, W_rows: Tensor, b_enc: Tensor) -> Tensor:
     """Return all pre-codes [batch, n_features] of rows minus b_dec, [batch, d_model]; no gradient."""
-    if _suits_cpu(centred) and not torch.is_autocast_enabled("cpu"):
+    if suits_cpu(centred) and not torch.is_autocast_enabled("cpu"):
         return cpu.encode(centred, W_rows, b_enc)
     return torch.addmm(b_enc, centred, W_rows.T)
 
 
-def reconstruct(pre: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor) -> tuple[Tensor, Tensor]:
+def reconstruct(
+    pre: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
     """Decode the active pairs.
 
     Args:
@@ -78,17 +85,18 @@ def reconstruct(pre: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends:
         ends: Ends of the prefixes, int64 [n_prefixes].
 
     Returns:
-        The codes max(pre, 0) of the pairs, [n_pairs], and what each prefix leaves of the rows,
-        ``centred - f W_dec``, [n_prefixes, batch, d_model].
+        The codes max(pre, 0) of the pairs, [n_pairs]; what each prefix leaves of the rows, ``centred - f W_dec``,
+        [n_prefixes, batch, d_model]; and the sum of its squares.
     """
-    if _suits_cpu(W_dec):
+    if suits_cpu(W_dec):
         return cpu.reconstruct(pre.float(), centred, W_dec, pairs, ends)
     values = pre[pairs.rows, pairs.features].relu().to(W_dec)
     in_prefix = _prefixes(pairs, ends) * pairs.n_rows + pairs.rows
     order = in_prefix.argsort(stable=True)
     split = Pairs(in_prefix[order], pairs.features[order], len(ends) * pairs.n_rows, pairs.n_features)
     parts = sum_by_row(values[order], W_dec, split).view(len(ends), *centred.shape)
-    return values, centred - parts.cumsum(0)
+    errors = centred - parts.cumsum(0)
+    return values, errors, errors.square().sum()
 
 
 def weight_gradients(
@@ -109,7 +117,7 @@ def weight_gradients(
     Returns:
         By W_dec and by W_enc, one row a feature, [n_features, d_model], and by b_enc, [n_features].
     """
-    if _suits_cpu(W_dec):
+    if suits_cpu(W_dec):
         return cpu.weight_gradients(grads, factor, values, centred, W_dec, pairs, ends)
     order, rows, offsets = pairs.by_feature
     in_prefix = _prefixes(pairs, ends)[order] * pairs.n_rows + rows
@@ -127,12 +135,18 @@ def _prefixes(pairs: Pairs, ends: Tensor) -> Tensor:
     return torch.bucketize(pairs.features, ends, right=True)
 
 
-def normalise_rows(W: Tensor) -> None:
-    """Bring the rows of [n, width] to unit length, in place; rows of zeros stay."""
-    if _suits_cpu(W):
-        cpu.normalise_rows(W)
-    else:
-        normalize(W, dim=1, out=W)
+def bias_gradient(grads: Tensor, factor: float, d_b_enc: Tensor, W_rows: Tensor) -> Tensor:
+    """Return the gradient by b_dec, [d_model]: what it adds to each reconstruction, and takes from each row.
+
+    Args:
+        grads: dL by d of what all features reconstruct, [batch, d_model]; it is multiplied by ``factor``.
+        factor: A number.
+        d_b_enc: dL by d b_enc, [n_features].
+        W_rows: The encoder, [n_features, d_model].
+    """
+    if suits_cpu(W_rows):
+        return cpu.bias_gradient(grads, factor, d_b_enc, W_rows)
+    return factor * grads.sum(0) - d_b_enc @ W_rows
 
 
 def _bags(numbers: Tensor, table: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:
@@ -140,6 +154,6 @@ def _bags(numbers: Tensor, table: Tensor, offsets: Tensor, weights: Tensor) -> T
     return embedding_bag(numbers, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)
 
 
-def _suits_cpu(x: Tensor) -> bool:
+def suits_cpu(x: Tensor) -> bool:
     """Whether the loops of ``cpu`` are made for such a tensor."""
     return x.device.type == "cpu" and x.dtype == torch.float32

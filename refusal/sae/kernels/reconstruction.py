@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import largest, reconstruct, weight_gradients
+from refusal.sae.kernels.products import bias_gradient, largest, reconstruct, weight_gradients
 
 
 class Weights(NamedTuple):
@@ -82,8 +82,8 @@ class _Reconstruction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
         W_rows, _, W_dec, _, centred, pre, pairs, ends, revive = args
-        values, errors = reconstruct(pre, centred, W_dec, pairs, ends)
-        loss = torch.dot(errors.view(-1), errors.view(-1)) / errors.numel()
+        values, errors, squares = reconstruct(pre, centred, W_dec, pairs, ends)
+        loss = squares / errors.numel()
         revival = revive(values)
         ctx.auxiliary = None if revival is None else _auxiliary(revival, pre, errors[-1], W_dec)
         if ctx.auxiliary is not None:
@@ -104,7 +104,7 @@ class _Reconstruction(torch.autograd.Function):
         d_W_dec, d_W_rows, d_b_enc = weight_gradients(sums, factor, values, centred, W_dec, ctx.pairs, ends)
         if ctx.auxiliary is not None:
             _add_auxiliary(ctx.auxiliary, by_loss, centred, W_dec, d_W_dec, d_W_rows, d_b_enc)
-        d_b_dec = factor * sums[0].sum(0) - d_b_enc @ W_rows
+        d_b_dec = bias_gradient(sums[0], factor, d_b_enc, W_rows)
         return d_W_rows, d_b_enc, d_W_dec, d_b_dec, None, None, None, None, None
 
 

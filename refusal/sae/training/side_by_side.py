@@ -7,7 +7,7 @@ alone or with others. What it draws at random is its own, too: a seed, or a gene
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from refusal import InputError
 from refusal.sae.base import SparseAutoencoder, Step
+from refusal.sae.kernels.adam import Adam
 from refusal.sae.ranks import total
 from refusal.sae.recipe import Recipe
 
@@ -77,14 +78,6 @@ class SideBySide(pl.LightningModule):
         share = batch.shape[1] * trainer.world_size / self.recipe.batch_size
         return loss if share == 1 else loss * share
 
-    def optimizer_step(
-        self, epoch: int, batch_idx: int, optimizer: Any, optimizer_closure: Callable[[], Any] | None = None
-    ) -> None:
-        """Update all weights, and let each autoencoder see to its own."""
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        for member in self.members:
-            member.sae.after_update()
-
     def configure_gradient_clipping(
         self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
@@ -97,7 +90,8 @@ class SideBySide(pl.LightningModule):
         """Return Adam with a learning rate that rises, stays, and falls."""
         recipe, steps = self.recipe, self.trainer.max_steps
         fused = self.trainer.precision != "16-mixed"  # a fused optimiser scales gradients back after they are clipped
-        optimizer = torch.optim.Adam(self.parameters(), lr=recipe.lr, eps=ADAM_EPS, fused=fused)
+        groups = [group for member in self.members for group in member.sae.parameter_groups()]
+        optimizer = Adam(groups, recipe.lr, ADAM_EPS, fused=fused)
 
         def share(step: int) -> float:
             rising, falling = max(1.0, recipe.lr_warmup * steps), max(1.0, recipe.lr_decay * steps)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from refusal.sae.architectures.batch_topk import BatchTopK
+from refusal.sae.kernels.adam import Adam
 
 
 def test_rows_share_the_active_features():
@@ -41,12 +42,11 @@ def test_rows_have_about_k_features_in_use_after_training():
     rows = torch.randn(512, 16, generator=rng) * torch.rand(512, 1, generator=rng)
     sae = BatchTopK(16, 64, 4)
     sae.fit_units(rows)
-    optimizer = torch.optim.Adam(sae.parameters(), lr=2e-3)
+    optimizer = Adam(sae.parameter_groups(), lr=2e-3)
     for step in range(300):
         sae.step(rows[torch.randint(512, (128,), generator=rng)], step / 300).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        sae.after_update()
     active = (sae.encode(rows) > 0).sum(1).float()
     assert 3.6 < float(active.mean()) < 4.4
     assert float(active.std()) > 0.5  # which is what TopK cannot

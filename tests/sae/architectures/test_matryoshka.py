@@ -8,6 +8,7 @@ from torch import Tensor
 
 from refusal import InputError
 from refusal.sae.architectures.matryoshka import Matryoshka
+from refusal.sae.kernels.adam import Adam
 
 
 def _by_hand() -> tuple[Matryoshka, Tensor]:
@@ -57,12 +58,11 @@ def test_the_first_features_reconstruct_more_than_as_many_of_batch_topk():
     for prefixes in ([1.0], [0.125, 0.25, 1.0]):
         sae = Matryoshka(16, 64, 4, prefixes=prefixes)
         sae.fit_units(rows(1000))
-        optimizer = torch.optim.Adam(sae.parameters(), lr=5e-3)
+        optimizer = Adam(sae.parameter_groups(), lr=5e-3)
         for step in range(200):
             sae.step(rows(256), step / 200).loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            sae.after_update()
         x = rows(1000)
         f = sae.encode(x)
         f[:, 8:] = 0

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from refusal.sae.architectures.relu import ReLU
+from refusal.sae.kernels.adam import Adam
 
 
 def test_the_loss_weighs_codes_by_the_length_of_their_decoder_rows():
@@ -32,5 +33,6 @@ def test_a_longer_decoder_row_gains_nothing():
         sae.W_dec.mul_(10)
         sae.W_enc_rows.div_(10)
     assert float(sae.step(rows, 1.0).loss.detach()) == pytest.approx(before, rel=1e-5)
-    sae.after_update()
+    sae.step(rows, 1.0).loss.backward()
+    Adam(sae.parameter_groups(), lr=0.0).step()
     assert float(sae.W_dec.detach().norm(dim=1).max()) == pytest.approx(10.0)

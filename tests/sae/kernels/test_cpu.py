@@ -45,9 +45,12 @@ def test_sums_are_those_of_torch(shape: tuple[int, int, int], share: float, seed
     grads = normal(seed + 2, len(ends), n_rows, width)
     results = []
     for to in (Tensor.float, Tensor.double):
-        values, errors = products.reconstruct(to(pre), to(centred), to(W), pairs, ends)
+        values, errors, squares = products.reconstruct(to(pre), to(centred), to(W), pairs, ends)
         weights = products.weight_gradients(to(grads), 0.5, values, to(centred), to(W), pairs, ends)
-        results.append((products.encode(to(centred), to(W), to(pre[0])), values, errors, *weights))
+        bias = products.bias_gradient(to(grads[0]), 0.5, weights[2], to(W))
+        shifted = products.centre(to(centred), torch.tensor(3.0), to(W[0]))
+        encoded = products.encode(to(centred), to(W), to(pre[0]))
+        results.append((shifted, encoded, values, errors, squares, *weights, bias))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -78,14 +81,9 @@ def test_numbers_that_are_none_give_columns_that_exist() -> None:
     assert ((columns >= 0) & (columns < 100)).all()
 
 
-def test_rows_get_unit_length_and_zeros_stay() -> None:
-    W = torch.tensor([[3.0, 4.0], [0.0, 0.0], [0.0, -2.0]])
-    products.normalise_rows(W)
-    torch.testing.assert_close(W, torch.tensor([[0.6, 0.8], [0.0, 0.0], [0.0, -1.0]]))
-
-
 @pytest.mark.usefixtures("threads")
-def test_the_number_of_threads_changes_no_bit() -> None:
+def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu, "WORTH_A_THREAD", 0)
     pairs = random_pairs(0, 40, 90, 0.1)
     values, grad, W = normal(0, len(pairs)), normal(1, 40, 33), normal(2, 90, 33)
     pre, ends = normal(3, 40, 90), torch.tensor([90])
@@ -97,6 +95,8 @@ def test_the_number_of_threads_changes_no_bit() -> None:
                 products.largest(W, 5),
                 *products.reconstruct(pre, grad, W, pairs, ends),
                 *products.weight_gradients(grad[None], 1.0, values, grad, W, pairs, ends),
+                products.bias_gradient(grad, 1.0, pre[0], W),
+                products.centre(grad, pre[0, 0], W[0]),
             ]
         )
     for others in found[1:]:

@@ -38,19 +38,21 @@ def test_each_row_is_the_sum_of_its_features():
 
 def test_codes_and_what_they_leave_of_the_rows():
     pre = torch.tensor([[2.0, 7.0, -1.0, 7.0], [7.0, 7.0, 7.0, 7.0], [7.0, 4.0, 3.0, 7.0]])
-    values, errors = reconstruct(pre, ROWS, TABLE, PAIRS, torch.tensor([4]))
+    values, errors, squares = reconstruct(pre, ROWS, TABLE, PAIRS, torch.tensor([4]))
     assert values.tolist() == [0.0, 2.0, 3.0, 4.0]
     # row 0: (1, 10) - 2 * (1, 0); row 2: (2, 20) - 3 * (1, 1) - 4 * (0, 1)
     assert errors.tolist() == [[[-1.0, 10.0], [5.0, 50.0], [-1.0, 13.0]]]
+    assert float(squares) == 101 + 2525 + 170
 
 
 def test_each_prefix_leaves_what_its_own_features_do_not_reconstruct():
     pairs = Pairs(torch.tensor([0, 0, 2, 2]), torch.tensor([0, 2, 1, 2]), 3, 4)
     pre = torch.tensor([[2.0, 7.0, 1.0, 7.0], [7.0, 7.0, 7.0, 7.0], [7.0, 4.0, 3.0, 7.0]])
-    _, errors = reconstruct(pre, ROWS, TABLE, pairs, torch.tensor([1, 2, 4]))
+    _, errors, squares = reconstruct(pre, ROWS, TABLE, pairs, torch.tensor([1, 2, 4]))
     assert errors[0].tolist() == [[-1.0, 10.0], [5.0, 50.0], [2.0, 20.0]]  # feature 0 alone
     assert errors[1].tolist() == [[-1.0, 10.0], [5.0, 50.0], [2.0, 16.0]]  # and 1
     assert errors[2].tolist() == [[-2.0, 9.0], [5.0, 50.0], [-1.0, 13.0]]  # and 2
+    assert float(squares) == (101 + 2525 + 404) + (101 + 2525 + 260) + (85 + 2525 + 170)
 
 
 def test_gradients_of_the_weights():
