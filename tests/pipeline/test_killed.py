@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.pipeline.warm import Started
 from tests.pipeline.whole import SITES, SMALL, finish, leftovers, start, succeed, verdict
 
 
@@ -22,8 +22,7 @@ def test_a_killed_study_ends_as_one_left_alone(tmp_path: Path, study: Path) -> N
     _kill_when(process, lambda: list(home.glob("saes/*/topk-*/card.json")))
     first = {path: path.stat().st_mtime_ns for path in home.glob("saes/*/topk-*/card.json")}
     assert 0 < len(first) < len(SITES)
-    assert process.stdout is not None
-    assert "activations   resumed" in process.stdout.read()
+    assert "activations   resumed" in process.said[0]
 
     _kill_when(start(tmp_path, "discover", *SMALL), lambda: list(home.glob("circuits/.*.tmp")))
     assert leftovers(tmp_path)
@@ -41,7 +40,7 @@ def _calibrated(home: Path) -> list[Path]:
     return [path for path in home.glob("activations/*/shard-*calibration*") if path.suffix in (".h5", ".unscored")]
 
 
-def _kill_when(process: subprocess.Popen[str], is_time: Callable[[], object]) -> None:
+def _kill_when(process: Started, is_time: Callable[[], object]) -> None:
     """Kill the command as soon as something is the case; fail if it comes to its end before."""
     while not is_time():
         if process.poll() is not None:

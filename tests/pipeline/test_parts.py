@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +13,19 @@ import pytest
 
 from refusal.sae.exchange.formats import Origin, write_sae
 from refusal.sae.files import load_sae
-from tests.pipeline.whole import ENVIRONMENT, SITES, SMALL, command, finish, leftovers, start, succeed, verdict
+from tests.pipeline.warm import Started
+from tests.pipeline.whole import (
+    ENVIRONMENT,
+    SITES,
+    SMALL,
+    command,
+    finish,
+    leftovers,
+    python,
+    start,
+    succeed,
+    verdict,
+)
 
 SPREAD = ("trainer=sites", "trainer.accelerator=cpu", "trainer.devices=2")
 LONG = ("sae.epochs=10", "sae.batch_size=16", "sae.hidden_dim=64", "trainer.checkpoint_minutes=0")
@@ -43,13 +54,13 @@ def hidden(folder: Path) -> list[Path]:
     return list((folder / "outputs" / "planted" / "saes").glob(".training-*"))
 
 
-def _wait_for_checkpoints(folder: Path, process: subprocess.Popen[str]) -> None:
+def _wait_for_checkpoints(folder: Path, process: Started) -> None:
     while not any((path / "last.ckpt").exists() for path in hidden(folder)):
         assert process.poll() is None, finish(process)
         time.sleep(0.002)
 
 
-def _trainers(process: subprocess.Popen[str]) -> list[int]:
+def _trainers(process: Started) -> list[int]:
     """The processes that a command has started to train in."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     return [int(pid) for pid in children if _is_trainer(int(pid))]
@@ -134,7 +145,7 @@ def test_devices_share_the_autoencoders(
     assert done.states == [("activations", "found"), *[("sae", "built")] * len(SITES), ("quality", "built")]
     assert done.err == ""
     monkeypatch.setitem(ENVIRONMENT, "OMP_NUM_THREADS", "1")  # as many as each of two processes has
-    succeed(here, "train", *SMALL)
+    assert python(here, "train", *SMALL).status == 0
     assert weights(spread) == weights(here)
     assert not hidden(spread)
 

@@ -11,14 +11,26 @@ import pytest
 
 from refusal.activations.store import ActivationStore
 from refusal.circuits.circuit import load_circuit
-from tests.pipeline.whole import PLANTED, QUICK, SITES, SMALL, command, finish, leftovers, start, succeed, verdict
+from tests.pipeline.whole import (
+    PLANTED,
+    QUICK,
+    SITES,
+    SMALL,
+    command,
+    finish,
+    leftovers,
+    python,
+    start,
+    succeed,
+    verdict,
+)
 
 HEAVY = ("torch", "pytorch_lightning", "transformers", "matplotlib", "pandas")
 
 
 def test_a_second_run_finds_everything_in_a_moment(study: Path) -> None:
     started = time.monotonic()
-    done = command(study, "discover", *SMALL, flags=("-X", "importtime"))
+    done = python(study, "discover", *SMALL, flags=("-X", "importtime"))
     seconds = time.monotonic() - started
     assert done.status == 0
     assert {state for _, state in done.states} == {"found"}
@@ -110,7 +122,8 @@ def test_every_artifact_has_its_name(tmp_path: Path) -> None:
     options = ("sampler=uniform", "circuits=ig", "circuits.separate_safe_toxic=true")
     thresholds = ("circuits.node_threshold=0.1", "circuits.edge_threshold=0.01")
     quick = [option for option in SMALL if option != "logger=none"]  # W&B as it comes, offline
-    succeed(tmp_path, "discover", *options, *thresholds, *quick, "circuits.steps=3")
+    done = python(tmp_path, "discover", *options, *thresholds, *quick, "circuits.steps=3")
+    assert done.status == 0, done.err
     home = tmp_path / "outputs" / "planted"
     assert {path.name for path in (home / "data_analysis").iterdir()} == {
         *("data_split_analysis.png", "data_split_statistics.json")

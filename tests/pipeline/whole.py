@@ -18,6 +18,8 @@ from refusal.prompts.orbench import FILES
 from refusal.prompts.planted import Vocabulary
 from refusal.prompts.prompt import Prompt
 from tests.commands import ROOT
+from tests.pipeline import warm
+from tests.pipeline.warm import Started
 
 QUICK = ("sae.epochs=1", "circuits.permutations=200", "circuits.bootstrap=100", "quality.max_prompts=18", "logger=none")
 PLANTED = (
@@ -27,7 +29,7 @@ PLANTED = (
 )
 SITES = ("mlp_1", "mlp_2", "residuals_2")
 SMALL = (*PLANTED, *QUICK, f"layers.names=[{','.join(SITES)}]")
-ENVIRONMENT = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "2", "HF_HUB_OFFLINE": "1"}
+ENVIRONMENT = {**os.environ, **warm.ENVIRONMENT}
 
 
 class Done(NamedTuple):
@@ -51,35 +53,26 @@ class Done(NamedTuple):
         return self.out.splitlines()[-1].partition(":")[0]
 
 
-def start(
-    folder: Path,
-    script: str,
-    *arguments: str,
-    flags: Sequence[str] = (),
-    before: Callable[[], object] | None = None,
-) -> subprocess.Popen[str]:
-    """Start ``python <script>.py ...`` in the folder; ``before`` is called in the new process first of all."""
-    return subprocess.Popen(
-        [sys.executable, *flags, str(ROOT / f"{script}.py"), *arguments],
-        cwd=folder,
-        env=ENVIRONMENT,
-        preexec_fn=before,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def python(folder: Path, script: str, *arguments: str, flags: Sequence[str] = ()) -> Done:
+    """Run ``python <script>.py ...`` in the folder, as a shell would: nothing is imported already."""
+    line = [sys.executable, *flags, str(ROOT / f"{script}.py"), *arguments]
+    done = subprocess.run(line, cwd=folder, env=ENVIRONMENT, capture_output=True, text=True, timeout=500, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
-def finish(process: subprocess.Popen[str]) -> Done:
+def start(folder: Path, script: str, *arguments: str, before: Callable[[], object] | None = None) -> Started:
+    """Start the same command, forked; ``before`` is called in the new process first of all."""
+    return warm.start(folder, ROOT / f"{script}.py", arguments, before)
+
+
+def finish(process: Started) -> Done:
     """Wait for a command that was started."""
-    out, err = process.communicate(timeout=500)
-    return Done(process.returncode, out, err)
+    return Done(process.wait(), *process.said)
 
 
-def command(folder: Path, script: str, *arguments: str, flags: Sequence[str] = ()) -> Done:
+def command(folder: Path, script: str, *arguments: str) -> Done:
     """Run a command to its end."""
-    return finish(start(folder, script, *arguments, flags=flags))
+    return finish(start(folder, script, *arguments))
 
 
 def succeed(folder: Path, script: str, *arguments: str) -> Done:
