@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,9 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     return make
 
 
-def options(overrides: Sequence[str], script: str = "discover") -> Options:
+@cache
+def options(overrides: tuple[str, ...], script: str) -> Options:
+    """What a command line says; many tests begin with the same."""
     return from_config(compose(script, overrides=[*overrides]))
 
 
@@ -304,6 +307,18 @@ def test_augmentation_leaves_the_originals_as_they_are(make: Make) -> None:
     assert {fold_of[p.source] == p.fold for p in more[len(plain) :]} == {True}
     assert {p.variant.partition("_")[0] for p in more} == {"", "case", "punctuation"}
     assert {p.category for p in plain if sum(q.category == p.category for q in plain) > 18} == {"hate"}
+
+
+@pytest.mark.parametrize(
+    ("layers", "sites"),
+    [
+        ("layers.names=[residuals_all,mlp_1]", ["residuals_0", "mlp_1", "residuals_1", "residuals_2", "residuals_3"]),
+        ("layers=residuals_0-2", ["residuals_0", "residuals_1", "residuals_2"]),
+        ("layers=sparse", ["residuals_0", "residuals_1", "residuals_2", "residuals_3"]),
+    ],
+)
+def test_layers_by_name(make: Make, layers: str, sites: list[str]) -> None:
+    assert [str(site) for site in make("model.n_layers=4", layers).sites] == sites
 
 
 def test_the_recipe_has_its_sizes(make: Make) -> None:

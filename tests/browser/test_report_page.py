@@ -7,18 +7,17 @@ from pathlib import Path
 import pytest
 
 from tests.browser.chromium import CHROMIUM, Visit, visit
-from tests.report.fixture import CASES, built_case
+from tests.report.fixture import CASES
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
 WIDTHS = (360, 1600)
 
 
 @pytest.fixture(scope="module")
-def visited(tmp_path_factory: pytest.TempPathFactory) -> Visit:
+def visited(homes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Visit:
     """All four reports, opened at both widths."""
-    outputs = tmp_path_factory.mktemp("outputs")
-    pages = [(built_case(outputs, case) / "report" / "report.html").relative_to(outputs) for case in CASES]
-    return visit(outputs, [page.as_posix() for page in pages], WIDTHS, tmp_path_factory.mktemp("profile"))
+    pages = [f"{home.name}/report/report.html" for home in homes.values()]
+    return visit(homes[CASES[0]].parent, pages, WIDTHS, tmp_path_factory.mktemp("profile"))
 
 
 def test_no_page_scrolls_sideways_with_everything_open(visited: Visit):

@@ -7,8 +7,6 @@ import shutil
 import time
 from pathlib import Path
 
-import pytest
-
 from refusal.activations.store import ActivationStore
 from refusal.circuits.circuit import load_circuit
 from tests.pipeline.whole import (
@@ -160,19 +158,6 @@ def test_every_artifact_has_its_name(tmp_path: Path) -> None:
     assert json.loads((circuits / "card.json").read_text())["config"]["circuits"]["edge_threshold"] == 0.01
     assert list((tmp_path / "outputs" / "wandb").glob("offline-run-*"))
     assert not leftovers(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("layers", "sites"),
-    [
-        ("layers.names=[residuals_all,mlp_1]", ["residuals_0", "mlp_1", "residuals_1", "residuals_2", "residuals_3"]),
-        ("layers=residuals_0-2", ["residuals_0", "residuals_1", "residuals_2"]),
-        ("layers=sparse", ["residuals_0", "residuals_1", "residuals_2", "residuals_3"]),
-    ],
-)
-def test_layers_by_name(study: Path, layers: str, sites: list[str]) -> None:
-    out = succeed(study, "collect", *PLANTED, *QUICK, layers, "plan=true").out
-    assert f"sites          {len(sites)}: {', '.join(sites)}" in out
 
 
 def test_the_report_is_made_again_where_the_autoencoders_are_measured_otherwise(study: Path, tmp_path: Path) -> None:

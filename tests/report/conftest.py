@@ -1,4 +1,4 @@
-"""The four studies, each written and built once."""
+"""The four studies, each read once."""
 
 from __future__ import annotations
 
@@ -9,14 +9,6 @@ from typing import Any
 import pytest
 
 from refusal.report.study import Study, find, read_study
-from tests.report.fixture import CASES, built_case
-
-
-@pytest.fixture(scope="session")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The model's folder of each case, with its report built."""
-    root = tmp_path_factory.mktemp("outputs")
-    return {case: built_case(root, case) for case in CASES}
 
 
 @pytest.fixture(scope="session")
