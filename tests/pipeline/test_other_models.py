@@ -31,6 +31,7 @@ class Case:
     categories: Sequence[str] = CATEGORIES
     words: int = 11
     n: int = 24
+    layers: str = "every"
     template: str = TEMPLATE
     mark: str = ""
     line_break: str = "\n"
@@ -42,6 +43,8 @@ QUICK_CASE = Case(
     "mixed",
     "Some Model (v2)",
     categories=CATEGORIES[:4],
+    n=16,
+    layers="sparse",
     template=SYSTEM,
     mark="\ufeff",
     line_break="\r\n",
@@ -78,7 +81,7 @@ def test_the_answer_is_the_planted_one(case: Case, tmp_path: Path) -> None:
     write_csvs(tmp_path / "my prompts", broken, mark=case.mark, line_break=case.line_break)
     done = succeed(
         *(tmp_path, "discover", "model=local", f'model.path="{case.folder}"', "data=orbench"),
-        *('data.dir="my prompts"', "layers=every", "circuits.min_per_category=5", *QUICK, *case.options),
+        *('data.dir="my prompts"', f"layers={case.layers}", "circuits.min_per_category=5", *QUICK, *case.options),
     )
     (report,) = tmp_path.glob("outputs/*/report/verdict.json")
     said = verdict(tmp_path, report.parents[1].name)

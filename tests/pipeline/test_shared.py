@@ -26,6 +26,7 @@ def test_plain_commands_share_a_folder(tmp_path: Path, whole: Path) -> None:
     assert differences(whole, store(tmp_path)) == []
 
 
+@pytest.mark.slow  # parts by themselves: tests/activations/test_resume.py, submitit: tests/config/test_launchers.py
 def test_an_array_of_jobs_through_submitit(tmp_path: Path, whole: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
     done = succeed(tmp_path, "collect", "-m", "launcher=submitit_local", "shard=1/3,2/3,3/3", *ARGUMENTS)
