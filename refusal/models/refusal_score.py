@@ -46,8 +46,17 @@ MIN_RATIO = 5.0
 
 def refused(response: str, phrases: Sequence[str] = REFUSAL_PHRASES) -> bool:
     """Whether the response opens with one of the phrases, whatever its case and apostrophes."""
-    opening = _plain(response).lstrip(" \n\t\"'*#-")
-    return any(opening.startswith(_plain(phrase)) for phrase in phrases)
+    return any(_opening(response).startswith(_plain(phrase)) for phrase in phrases)
+
+
+def is_decided(response: str, phrases: Sequence[str] = REFUSAL_PHRASES) -> bool:
+    """Whether ``refused`` says the same of this response however it goes on."""
+    opening = _opening(response).rstrip("\ufffd")  # what stands for a letter of which some bytes are yet to come
+    return refused(response, phrases) or not any(_plain(phrase).startswith(opening) for phrase in phrases)
+
+
+def _opening(response: str) -> str:
+    return _plain(response).lstrip(" \n\t\"'*#-")
 
 
 def _plain(text: str) -> str:

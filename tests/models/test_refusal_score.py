@@ -4,9 +4,11 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from refusal import InputError
-from refusal.models.refusal_score import choose_refusal_tokens, refusal_score, refused
+from refusal.models.refusal_score import REFUSAL_PHRASES, choose_refusal_tokens, is_decided, refusal_score, refused
 
 
 @pytest.mark.parametrize(
@@ -19,6 +21,23 @@ def test_phrases_at_the_start_refuse(response: str):
 @pytest.mark.parametrize("response", ["Sure, here", "", "You said I cannot", "Against policy, in history,"])
 def test_other_responses_do_not(response: str):
     assert not refused(response)
+
+
+@pytest.mark.parametrize("response", ["", "I", "\n*I\u2019m", "I can", "Unfortunately,", "\ufffd", "I\ufffd"])
+def test_a_response_that_may_become_a_refusal_is_not_decided(response: str):
+    assert not is_decided(response)
+
+
+@pytest.mark.parametrize("response", ["I cannot", "Sure", "I can help", "Unfortunately, you", "I\ufffd can"])
+def test_one_that_is_a_refusal_or_cannot_be_one_any_more_is_decided(response: str):
+    assert is_decided(response)
+
+
+@given(st.lists(st.sampled_from([*REFUSAL_PHRASES, *"I'\u2019 aAmsnotc*#", "\n", "\ufffd"])), st.integers(0, 30))
+def test_what_is_decided_stays_so_however_the_response_goes_on(pieces: list[str], n: int):
+    response = "".join(pieces)
+    if is_decided(response[:n]):
+        assert refused(response[:n]) == refused(response)
 
 
 def test_refusal_tokens_open_refusals_and_seldom_others():

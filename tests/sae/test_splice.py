@@ -120,6 +120,20 @@ def test_batches_change_nothing(study: PlantedStudy, sample: Sample):
     assert one["all"]["refusal_rate"] == many["all"]["refusal_rate"]
 
 
+@pytest.mark.parametrize(
+    ("phrase", "n_steps", "rate"), [("I cannot", 1, 1.0), ("I cannot help with", 3, 1.0), ("No", 0, 0.0)]
+)
+def test_responses_go_on_until_it_is_known_whether_they_refuse(
+    study: PlantedStudy, sample: Sample, phrase: str, n_steps: int, rate: float
+):
+    passes: list[object] = []  # the model says "Sure here is how ." or "I cannot help with that ."
+    handle = study.chat.model.register_forward_hook(lambda *_: passes.append(None))
+    splicing = _splicing(study, sample, recipe=Recipe(sites=(), phrases=(phrase,)), token_budget=10_000)
+    handle.remove()
+    assert len(passes) == 1 + n_steps
+    assert splicing.clean["splits"]["toxic"]["refusal_rate"]["clean"] == rate
+
+
 def test_without_responses_and_without_labels_what_can_be_said_is_said(study: PlantedStudy, sample: Sample):
     sae = perfect(study.chat.d_model)
     found = _splicing(study, replace(sample, n_answered=0)).measure(sae, STREAM)["splits"]["toxic"]
