@@ -1,7 +1,8 @@
 """What a command would do: which results are there, which would be built, and what that takes.
 
 Rows and bytes of a collection are counted with the model's own tokenizer, its time and memory measured on a few batches
-where the weights are at hand. Training and discovery are guessed, from sizes, steps and how fast this machine is.
+where the weights are at hand. Training, measuring and discovery are guessed, from sizes, steps and how fast this
+machine is.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ EFFICIENCY = 0.3  # of a forward pass, against one large product of matrices
 STEP = 2.5  # a training step against the product of its encoder, about
 STEP_SECONDS = 1e-3  # that a step takes besides, however small it is
 LOADING = 8.0  # seconds before a training's first step
+PROBING = 0.2  # seconds that an autoencoder's rows and probes take, about
 PASSES = 40  # whole passes over the prompts that discovery takes, about
 STARTUP = 2.0  # seconds before anything here runs, and of the statistics of the prompts
 FIGURE_BYTES = 40_000_000  # that stay in memory after their figure
@@ -126,7 +128,7 @@ def _collection(study: Study) -> tuple[list[str], int]:
 
 
 def _guesses(study: Study, n_rows: int) -> list[str]:
-    """Return the lines about training and discovery, none where nothing is missing."""
+    """Return the lines about training, measuring and discovery, none where nothing is missing."""
     options, (n_layers, d_model) = study.options, study.shape
     weights = 12 * n_layers * d_model**2  # of the blocks, in a transformer of the usual proportions
     missing = [] if options.command == "collect" else [key for key in study.saes if not study.has_sae(key)]
@@ -141,16 +143,36 @@ def _guesses(study: Study, n_rows: int) -> list[str]:
         memory = max(memory, groups.bytes_of(study, n_rows) * max(map(len, together)))
         step = STEP_SECONDS + STEP * numbers * study.recipe["batch_size"] / speed
         seconds = LOADING + step * sum(n * len(group) for group, n in zip(together, steps, strict=True))
+    a_token = 2 * weights / (EFFICIENCY * speed)
+    n_tokens = sum(len(prompt.text) // LETTERS_PER_TOKEN + TEMPLATE_TOKENS for prompt in study.prompts)
+    if options.command != "collect" and options.quality.max_prompts and not study.has(study.quality):
+        measuring, told = _measuring(study, n_tokens / len(study.prompts), a_token)
+        lines.append(f"measuring      {told}: {_duration(measuring)}")
+        seconds += measuring
     if options.callbacks.discovery and not study.has(study.circuits):
-        n_tokens = sum(len(prompt.text) // LETTERS_PER_TOKEN + TEMPLATE_TOKENS for prompt in study.prompts)
-        seconds += PASSES * 2 * weights * n_tokens / (EFFICIENCY * speed)
+        seconds += PASSES * n_tokens * a_token
     if not seconds:
         return []
     return [
         *lines,
-        f"guessed        training and discovery: {disk / 1e9:.2f} GB more on disk, {memory / 1e9:.2f} GB of memory, "
-        f"{_duration(seconds)} on this CPU",
+        f"guessed        training, measuring and discovery: {disk / 1e9:.2f} GB more on disk, "
+        f"{memory / 1e9:.2f} GB of memory, {_duration(seconds)} on this CPU",
     ]
+
+
+def _measuring(study: Study, n_tokens: float, a_token: float) -> tuple[float, str]:
+    """Return how many seconds measuring the autoencoders takes, and how often the model is run.
+
+    Args:
+        study: The study.
+        n_tokens: Of a prompt; responses add little, as few of their tokens tell whether they refuse.
+        a_token: Seconds that the model takes for one.
+    """
+    n_heldout = sum(prompt.fold == "heldout" for prompt in study.prompts)
+    n_prompts = min(study.options.quality.max_prompts, n_heldout)
+    n_runs = 1 + len(study.sites) + len(study.saes)  # the model as it is, each site's mean, each autoencoder
+    seconds = n_runs * n_prompts * n_tokens * a_token + PROBING * len(study.saes)
+    return seconds, f"{n_runs} runs of the model on {n_prompts} held-out prompts"
 
 
 def _n_steps(study: Study, part: Part, n_rows: int) -> int:

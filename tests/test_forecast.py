@@ -75,7 +75,16 @@ def test_what_does_not_fit_is_said_and_does_not_start(small: Options, monkeypatc
 
 @pytest.mark.usefixtures("small")
 def test_training_and_discovery_are_called_guesses() -> None:
-    assert "training and discovery" in said(pipeline.plan(options(SMALL, "discover")))["guessed"]
+    assert "training, measuring and discovery" in said(pipeline.plan(options(SMALL, "discover")))["guessed"]
+
+
+@pytest.mark.usefixtures("small")
+def test_measuring_runs_the_model_for_each_site_and_each_autoencoder() -> None:
+    sites = ("layers=mlp_1-2", "sae.also_seeds=[1]", "quality.max_prompts=5")
+    measuring = said(pipeline.plan(options((*SMALL[:-1], *sites), "train")))["measuring"]
+    assert measuring.startswith("7 runs of the model on 5 held-out prompts: ")  # 1 as it is, 2 sites, 4 autoencoders
+    assert "measuring" not in said(pipeline.plan(options((*SMALL, "quality.max_prompts=0"), "train")))
+    assert "measuring" not in said(pipeline.plan(options(SMALL, "collect")))
 
 
 @pytest.mark.usefixtures("small")
