@@ -14,6 +14,7 @@ from refusal.config.options import from_config, register
 from refusal.config.schemas import Options, TrainedSae
 from refusal.sae.build import build
 from refusal.sae.recipe import Recipe
+from refusal.sae.sizes import learning_rate
 from refusal.sae.training.fit import quiet_lightning
 from refusal.sae.training.side_by_side import Member, SideBySide
 
@@ -26,6 +27,7 @@ def recipe_of(architecture: str, *, d_model: int, d_sae: int, k: int, batch: int
     assert isinstance(sae, TrainedSae)
     options = sae.sized(d_model, d_sae)
     plain = {field.name: getattr(sae, field.name) for field in fields(Recipe) if hasattr(sae, field.name)}
+    plain["lr"] = learning_rate(d_sae, sae.lr)
     recipe = Recipe(**{**plain, "hidden_dim": d_sae, "batch_size": batch, "seed": seed, "options": options})
     return replace(recipe, options={**options, "k": k}) if "k" in options else recipe
 

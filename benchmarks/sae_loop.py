@@ -5,7 +5,8 @@
 Three processes train a TopK autoencoder on the same store: two with the real ``train_saes``, which holds the rows in
 memory or reads them from disk, with a CSV logger and the default trainer; the third takes the bare steps (see ours.py)
 on batches of the same stream that it has fetched before. They take turns, the others being stopped (SIGSTOP)
-meanwhile, so that whatever else the machine does falls on all alike. The claim is the ratio of the sums.
+meanwhile, so that whatever else the machine does falls on all alike. The claim is the ratio of the sums. AuxK is off:
+its cost depends on which features happen to be dead, and the three do not see the same rows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from itertools import count, islice
 from pathlib import Path
@@ -165,6 +167,7 @@ def train(folder: Path, way: str, case: Case) -> None:
 
     torch.set_num_threads(THREADS)
     recipe = recipe_of("topk", **case.shape._asdict(), seed=SEED)
+    recipe = replace(recipe, options={**recipe.options, "aux_k": 0})
     store = ActivationStore(folder)
     held = case.shards * case.shard_rows * case.shape.d_model if way == "disk" else 1 << 50  # bytes: a quarter
     rows = partial(ActivationDataModule, memory_bytes=held)

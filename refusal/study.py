@@ -29,6 +29,7 @@ from refusal.prompts.augment import augmented
 from refusal.prompts.planted import Vocabulary, make_vocabulary
 from refusal.prompts.prompt import CATEGORIES, Prompt
 from refusal.prompts.select import choose_prompts, with_folds
+from refusal.sae.sizes import learning_rate
 from refusal.sae.training.scope import READ_WITH, WHOLE, Part, SaeKey, parts
 
 SCHEMA_VERSION = 2
@@ -384,7 +385,7 @@ class Study:
         return {
             "target": sae.target,
             "hidden_dim": hidden_dim,
-            "lr": sae.lr,
+            "lr": learning_rate(hidden_dim, sae.lr),
             "batch_size": sae.batch_size,
             "epochs": sae.epochs,
             "max_rows": max(1, sae.max_rows // len(self.parts)),  # so that every scope costs the same

@@ -212,7 +212,7 @@ class TrainedSae(Sae, Choice):
     target: str = option("Class of the autoencoder.")
     hidden_dim: int | None = option("Number of features; null: expansion_factor times the model's width.", low=1)
     expansion_factor: int = option("Features for each dimension of the model, where hidden_dim is null.", low=1)
-    lr: float = option("Learning rate.", low=0)
+    lr: float | None = option("Learning rate; null: 5e-3, of more than 2,048 features less by their root.", low=0)
     batch_size: int = option("Rows of a training step.", low=1)
     epochs: float = option("Passes over the stored rows.", low=0)
     max_rows: int = option("At most this many rows of a site are seen in all; the parts of a scope share them.", low=1)

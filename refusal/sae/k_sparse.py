@@ -17,8 +17,10 @@ from torch import Tensor
 from refusal import InputError
 from refusal.sae.base import SparseAutoencoder, Step
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import centre, encode
+from refusal.sae.kernels.products import centre, encode, largest, sum_by_row
 from refusal.sae.kernels.reconstruction import Revival, Weights, reconstruction
+
+LENGTH_ROWS = 512  # that the encoder's first length is taken from
 
 
 class KSparse(SparseAutoencoder):
@@ -50,6 +52,21 @@ class KSparse(SparseAutoencoder):
         self.k = k  # pyright: ignore[reportIncompatibleVariableOverride]  never None here
         self.aux_k, self.aux_coefficient = aux_k, aux_coefficient
         self.register_buffer("ends", torch.tensor([d_sae]), persistent=False)
+
+    @torch.no_grad()
+    def fit_units(self, x: Tensor) -> None:
+        """Set scale and b_dec, and the encoder's length: that with which first reconstructions fit best.
+
+        Encoder and decoder are tied at first, but k directions that overlap reconstruct too much.
+        """
+        super().fit_units(x)
+        centred = centre(x[:LENGTH_ROWS].to(self.W_dec), self.scale, self.b_dec)
+        pre = encode(centred, self.W_enc_rows, self.b_enc)
+        columns = largest(pre, self.k)
+        first = sum_by_row(pre.gather(1, columns).relu().flatten(), self.W_dec, Pairs.of(columns, self.d_sae))
+        squares = first.square().sum()
+        if squares > 0:
+            self.W_enc_rows *= (centred * first).sum() / squares
 
     def chosen_pairs(self, pre: Tensor) -> Pairs:
         """Return which features are active in a training batch, given all pre-codes [batch, d_sae]."""

@@ -84,3 +84,15 @@ def test_dead_features_come_back_to_explain_what_is_missing(rows: Tensor):
 def test_more_active_features_than_there_are_is_an_error(d_sae: int, k: int):
     with pytest.raises(InputError, match=rf"sae.k={k} must be from 1 to .*{d_sae}"):
         TopK(4, d_sae, k)
+
+
+def test_first_reconstructions_have_the_length_that_fits_best(rows: Tensor):
+    sae = TopK(D_MODEL, D_SAE, K)
+    sae.fit_units(rows)
+    error = sae.step(rows, 0.0).error.square().sum()
+    for factor in (0.95, 1.05):
+        with torch.no_grad():
+            sae.W_enc_rows *= factor
+        assert sae.step(rows, 0.0).error.square().sum() > error
+        with torch.no_grad():
+            sae.W_enc_rows /= factor

@@ -9,6 +9,7 @@ from torch.nn.functional import embedding_bag, normalize
 from refusal.config.schemas import TrainedSae
 from refusal.sae.build import class_of
 from refusal.sae.kernels.adam import Adam
+from refusal.sae.sizes import learning_rate
 from tests.config.test_options import composed
 
 D_MODEL, N_DIRECTIONS, K, NOISE, STEPS, BATCH = 128, 512, 8, 0.05, 5000, 256
@@ -33,10 +34,12 @@ def test_the_directions_of_rows_are_found_with_the_default_options(choice: str):
     sae = class_of(options.target)(D_MODEL, N_DIRECTIONS, dead_after_rows=options.dead_after_rows, **own)
     sae.fit_units(rows(4096))
     assert _recovered(directions, sae.W_dec) < 0.3  # the first weights know nothing of the directions
-    optimizer = Adam(sae.parameter_groups(), lr=options.lr)
+    lr = learning_rate(N_DIRECTIONS, options.lr)
+    optimizer = Adam(sae.parameter_groups(), lr=lr)
     for step in range(STEPS):
         remaining = (STEPS - step) / (options.lr_decay * STEPS)
-        optimizer.param_groups[0]["lr"] = options.lr * min(1.0, remaining)
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1.0, remaining)
         optimizer.zero_grad()
         sae.step(rows(BATCH), step / STEPS).loss.backward()
         optimizer.step()

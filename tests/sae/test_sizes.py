@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from refusal import InputError
-from refusal.sae.sizes import n_active, n_auxiliary
+from refusal.sae.sizes import learning_rate, n_active, n_auxiliary
 
 
 @pytest.mark.parametrize(
@@ -30,3 +30,13 @@ def test_more_active_features_than_there_are() -> None:
 def test_features_that_help_dead_ones() -> None:
     assert [n_auxiliary(width, None) for width in (128, 1024, 4096)] == [64, 512, 512]
     assert n_auxiliary(128, 7) == 7
+
+
+@pytest.mark.parametrize(
+    ("hidden_dim", "lr", "expected"),
+    [(64, None, 5e-3), (2_048, None, 5e-3), (8_192, None, 2.5e-3), (131_072, None, 6.25e-4), (8_192, 0.1, 0.1)],
+)
+def test_the_learning_rate_falls_with_the_root_of_the_features(
+    hidden_dim: int, lr: float | None, expected: float
+) -> None:
+    assert learning_rate(hidden_dim, lr) == pytest.approx(expected)
