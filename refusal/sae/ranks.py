@@ -20,6 +20,23 @@ def total(counts: Tensor) -> Tensor:
     return summed
 
 
+def nth_largest(values: Tensor, n: int) -> Tensor:
+    """Return the n-th largest of the values [any number] of all processes, []; the least of all if they are fewer."""
+    together = values.new_full((n_ranks(), n), -torch.inf)  # processes send equally many
+    own = values.topk(min(n, len(values)), sorted=False).values
+    padded = torch.cat([own, values.new_full((n - len(own),), -torch.inf)])
+    distributed.all_gather_into_tensor(together.view(-1), padded)
+    return together.view(-1).topk(n, sorted=False).values.min()
+
+
+def least(value: Tensor) -> Tensor:
+    """Return the least of a value [] of all processes; with one process, the value itself."""
+    if n_ranks() > 1:
+        value = value.clone()
+        distributed.all_reduce(value, op=distributed.ReduceOp.MIN)
+    return value
+
+
 def agree_on_idle(rows_since_fired: Tensor, n_rows: int) -> None:
     """Correct, in place, for how many rows features have not fired: 0 where one fired on any process.
 

@@ -36,10 +36,12 @@ def _train(store: ActivationStore, folder: Path, recipe: Recipe = RECIPE_OF_30, 
 
 
 @pytest.mark.slow
-def test_two_processes_train_what_one_does(store: ActivationStore, tmp_path: Path):
-    alone = _train(store, tmp_path / "alone", logger=CSVLogger(tmp_path, name="logs", version="alone"))
+@pytest.mark.parametrize("kind", ["topk.TopK", "batch_topk.BatchTopK"])
+def test_two_processes_train_what_one_does(store: ActivationStore, tmp_path: Path, kind: str):
+    recipe = replace(RECIPE_OF_30, target=f"refusal.sae.architectures.{kind}")
+    alone = _train(store, tmp_path / "alone", recipe, logger=CSVLogger(tmp_path, name="logs", version="alone"))
     logger = CSVLogger(tmp_path, name="logs", version="shared")
-    shared = _train(store, tmp_path / "shared", trainer=SHARED, logger=logger)
+    shared = _train(store, tmp_path / "shared", recipe, trainer=SHARED, logger=logger)
     for one, other in zip(alone, shared, strict=True):
         weights = [load_file(folder / "sae.safetensors") for folder in (one, other)]
         for name in weights[0]:

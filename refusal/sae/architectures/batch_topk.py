@@ -17,7 +17,7 @@ from torch.nn.functional import relu
 from refusal.sae.k_sparse import KSparse
 from refusal.sae.kernels.pairs import Pairs
 from refusal.sae.kernels.products import largest
-from refusal.sae.ranks import total
+from refusal.sae.ranks import least, n_ranks, nth_largest, total
 
 MOMENTUM = 0.95  # the mean of about the last 20 batches: what is the n * k largest of a batch varies little
 
@@ -38,16 +38,19 @@ class BatchTopK(KSparse):
 
     def chosen_pairs(self, pre: Tensor) -> Pairs:
         """Return the pairs of the largest pre-codes of the whole batch, and let the threshold follow them."""
-        n_rows = len(pre)
-        places = largest(pre.view(1, -1), n_rows * self.k)[0].sort().values
-        self._follow(pre.view(-1)[places])
+        n_rows, flat = len(pre), pre.view(-1)
+        n = self.k * int(total(torch.tensor(n_rows, device=pre.device)))
+        places = largest(pre.view(1, -1), min(n, len(flat)))[0].sort().values
+        if n_ranks() > 1:  # of these, those that are among the n largest of all processes together
+            places = places[flat[places] >= nth_largest(flat[places], n)]
+        self._follow(flat[places])
         return Pairs(places // self.d_sae, places % self.d_sae, n_rows, self.d_sae)
 
     def _follow(self, chosen: Tensor) -> None:
-        """Move the threshold towards the smallest positive one of the chosen pre-codes, on average over processes."""
-        smallest = torch.where(chosen > 0, chosen, torch.inf).min()
-        is_there = smallest.isfinite()
-        summed, n = total(torch.stack([torch.where(is_there, smallest, 0.0), is_there.to(smallest)]))
-        if n > 0:
+        """Move the threshold towards the smallest positive one of the chosen pre-codes."""
+        smallest = least(
+            torch.where(chosen > 0, chosen, torch.inf).amin() if len(chosen) else self.threshold + torch.inf
+        )
+        if smallest.isfinite():
             first = self.threshold == 0
-            self.threshold.lerp_((summed / n).to(self.threshold), 1.0 if first else 1 - MOMENTUM)
+            self.threshold.lerp_(smallest.to(self.threshold), 1.0 if first else 1 - MOMENTUM)
