@@ -11,6 +11,7 @@ from refusal import InputError
 from refusal.activations.store import MANIFEST, is_complete
 from refusal.artifacts import CARD, read_json
 from refusal.circuits.circuit import Circuit, load_circuit
+from refusal.circuits.finished import finished
 from refusal.report.labels import Labels, read_labels
 
 
@@ -48,25 +49,21 @@ class Study:
 
 
 def find(folder: Path) -> Folders:
-    """Return the folders of the study at ``folder``: a model's folder, its ``report``, or one of ``report/studies``.
+    """Return the folders of the study at ``folder``; see :func:`refusal.circuits.finished.finished`.
 
     Raises:
         InputError: There is no verdict there, or no comparison that belongs to it.
     """
-    folder = Path(folder)
-    report = folder if (folder / "verdict.json").is_file() else folder / "report"
-    if not (report / "verdict.json").is_file():
-        raise InputError(f"there is no report/verdict.json in {folder}; name a model's folder, such as outputs/planted")
-    home = report.resolve().parents[2 if report.resolve().parent.name == "studies" else 0]
-    fingerprint = str(read_json(report / "verdict.json").get("fingerprint", ""))
-    circuits = home / "circuits" / fingerprint
-    if not fingerprint or not list(circuits.glob("*_comparison.json")):
-        raise InputError(f"the study's comparison is not in {circuits}; run discover.py again")
+    study = finished(folder)
+    home, card = study.home, study.card
     data_analysis = home / "data_analysis"
-    card = read_json(circuits / CARD) if (circuits / CARD).is_file() else {}
-    data_analysis = data_analysis if data_analysis.is_dir() else None
     return Folders(
-        report, circuits, data_analysis, _saes_of(home, card), _store_of(home, card), _quality_of(home, card)
+        study.report,
+        study.circuits,
+        data_analysis if data_analysis.is_dir() else None,
+        tuple(study.saes.values()),
+        _store_of(home, card),
+        _quality_of(home, card),
     )
 
 
@@ -82,12 +79,6 @@ def _quality_of(home: Path, card: Mapping[str, Any]) -> Path | None:
     own = set((card.get("saes") or {}).values())
     cards = [path for path in home.glob(f"quality/*/{CARD}") if own and own <= set(read_json(path)["saes"].values())]
     return max(cards, key=lambda path: path.stat().st_mtime).parent if cards else None
-
-
-def _saes_of(home: Path, card: Mapping[str, Any]) -> tuple[Path, ...]:
-    """The SAE folders that the circuits' card names, by site; those that are there."""
-    folders = [home / "saes" / site / name for site, name in (card.get("saes") or {}).items()]
-    return tuple(folder for folder in folders if (folder / "cfg.json").is_file())
 
 
 def read_study(folders: Folders) -> Study:
