@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from refusal.models.chat import Batch, ChatModel
+from refusal.models.refusal_score import is_decided, refused
 
 
 class Greedy:
@@ -49,6 +50,14 @@ class Greedy:
         """Go on until all responses have so many tokens, or have ended."""
         while len(self._tokens) < n_tokens and not bool(self.ended.all()):
             self.step()
+
+    def refusals(self, n_tokens: int, phrases: Sequence[str]) -> list[bool]:
+        """Return which responses of at most so many tokens refuse; they go on only until that is known of all."""
+        for n in range(1, n_tokens + 1):
+            self.run(n)
+            if all(is_decided(text, phrases) for text in self.texts(n)):
+                break
+        return [refused(text, phrases) for text in self.texts(n_tokens)]
 
     @property
     def ids(self) -> Tensor:

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from refusal.models.chat import Batch, ChatModel, Encoded
+from refusal.models.greedy import Greedy
 
 
 @dataclass
@@ -29,23 +30,29 @@ class SuffixBatch:
     """Which of the prompts these are, int [batch]."""
     n_suffix: int
     """Number of tokens that each pass runs."""
-    _model: Any
+    _chat: ChatModel
     _batch: Batch
     _cache: Any
 
     def logits(self) -> Tensor:
         """Run the last ``n_suffix`` tokens under whatever hooks are active; return float32 [batch, vocab]."""
-        cache = copy.copy(self._cache)  # a pass appends to its own copy; the tensors themselves are shared
-        cache.layers = [copy.copy(layer) for layer in self._cache.layers]
-        output = self._model(
+        return self._run()[0]
+
+    def answer(self, n_tokens: int) -> tuple[Tensor, Greedy]:
+        """Do the same, and return the greedy responses that begin so, too; at most so many tokens long."""
+        logits, cache = self._run()
+        return logits, Greedy(self._chat, self._batch, logits, cache, n_tokens)
+
+    def _run(self) -> tuple[Tensor, Any]:
+        output = self._chat.model(
             input_ids=self._batch.input_ids[:, -self.n_suffix :],
             attention_mask=self._batch.attention_mask,
             position_ids=self._batch.position_ids[:, -self.n_suffix :],
-            past_key_values=cache,
+            past_key_values=copied(self._cache),
             use_cache=True,
             logits_to_keep=1,
         )
-        return output.logits[:, -1].float()
+        return output.logits[:, -1].float(), output.past_key_values
 
 
 @dataclass
@@ -60,6 +67,13 @@ class WholeBatch:
     def logits(self) -> Tensor:
         """Run the prompts under whatever hooks are active; return float32 [batch, vocab]."""
         return self._model(**self._batch.inputs(), use_cache=False, logits_to_keep=1).logits[:, -1].float()
+
+
+def copied(cache: Any) -> Any:
+    """Return a cache for a pass to append to; the tensors themselves are shared."""
+    own = copy.copy(cache)
+    own.layers = [copy.copy(layer) for layer in cache.layers]
+    return own
 
 
 def whole_batches(chat: ChatModel, prompts: Sequence[Encoded], *, batch_size: int = 64) -> Iterator[WholeBatch]:
@@ -77,7 +91,7 @@ def suffix_batches(
     """
     for index in _by_length(prompts, batch_size):
         batch = chat.pad([prompts[i] for i in index], "left")
-        yield SuffixBatch(index, n_suffix, chat.model, batch, _prefix_cache(chat, batch, n_suffix))
+        yield SuffixBatch(index, n_suffix, chat, batch, _prefix_cache(chat, batch, n_suffix))
 
 
 def _by_length(prompts: Sequence[Encoded], batch_size: int) -> list[np.ndarray]:

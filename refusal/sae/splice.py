@@ -38,7 +38,7 @@ from refusal.activations.recipe import Recipe
 from refusal.models.chat import Batch, ChatModel, Encoded
 from refusal.models.greedy import Greedy
 from refusal.models.hooks import Edit, editing
-from refusal.models.refusal_score import is_decided, refusal_score, refused
+from refusal.models.refusal_score import refusal_score
 from refusal.models.sites import Site
 from refusal.models.tokens import TOKEN_KINDS
 from refusal.sae.base import SparseAutoencoder
@@ -165,7 +165,7 @@ class Splicing:
                 score[rows] = refusal_score(logits, self._tokens).cpu().numpy()
             if n_tokens:
                 greedy = Greedy(self._chat, batch, logits, output.past_key_values, n_tokens)
-                by_phrases[rows] = _refuse(greedy, n_tokens, self._recipe.phrases)
+                by_phrases[rows] = greedy.refusals(n_tokens, self._recipe.phrases)
         assert log_probs is not None
         if not self._tokens:
             return _Pass(log_probs, score[:0], by_phrases[:0])
@@ -251,15 +251,6 @@ def _parts(
                 own[is_wanted] = prompt.kinds[is_wanted]
             table[:, -1] = LAST
             yield _Part(members[places], batch, torch.from_numpy(table).to(chat.device), length)
-
-
-def _refuse(greedy: Greedy, n_tokens: int, phrases: Sequence[str]) -> list[bool]:
-    """Return which responses of at most so many tokens refuse; they go on only until that is known of all."""
-    for n in range(1, n_tokens + 1):
-        greedy.run(n)
-        if all(map(partial(is_decided, phrases=phrases), greedy.texts(n))):
-            break
-    return [refused(text, phrases) for text in greedy.texts(n_tokens)]
 
 
 def _one_hot(kinds: Tensor) -> Tensor:

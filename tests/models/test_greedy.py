@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -43,7 +45,28 @@ def test_the_tokens_are_those_that_generate_gives(family: str):
     assert greedy.ids.tolist() == expected[:, ids.shape[1] :].tolist()
 
 
-def test_it_stops_where_every_response_has_ended():
+class Spelled:
+    """Each token is a letter."""
+
+    def batch_decode(self, responses: list[list[int]], **_: Any) -> list[str]:
+        return ["".join(chr(ord("a") + token) for token in ids) for ids in responses]
+
+
+def test_it_stops_where_it_is_known_which_responses_refuse():
+    greedy = _greedy(tiny("llama"), set(), 1)
+    greedy._chat.tokenizer = Spelled()
+    (first, *_) = (text[0] for text in greedy.texts(1))
+    others = {text[0] for text in greedy.texts(1)} - {first}
+    assert others
+    with torch.no_grad():
+        assert greedy.refusals(N_TOKENS, [first]) == [text[0] == first for text in greedy.texts(1)]
+    assert greedy.ids.shape == (3, 1)
+    with torch.no_grad():
+        assert greedy.refusals(N_TOKENS, [f"{first}?"]) == [False] * 3  # decided by the second letter
+    assert greedy.ids.shape == (3, 2)
+
+
+def test_it_stops_where_every_every_response_has_ended():
     first = _greedy(tiny("llama"), set(), 1).ids[:, 0]
     greedy = _greedy(tiny("llama"), set(first.tolist()), N_TOKENS)
     assert greedy.ids.shape == (3, 1)

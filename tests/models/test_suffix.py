@@ -40,6 +40,25 @@ def test_a_pass_leaves_the_cache_as_it_was(planted: ChatModel, prompts: list[Pro
     assert not torch.equal(first, changed)
 
 
+def test_responses_go_on_from_the_changed_pass(planted: ChatModel, prompts: list[Prompt]):
+    encoded = [planted.encode(prompt.text) for prompt in prompts]
+    decision, openings = parse_site("mlp_2"), set()
+    for batch in suffix_batches(planted, encoded, batch_size=16):
+        usual, first = batch.answer(6)
+        with editing(planted.model, {decision: torch.zeros_like}):
+            _, changed = batch.answer(6)
+        assert torch.equal(usual, batch.logits())
+        first.run(6)
+        changed.run(6)
+        for row, i in enumerate(batch.index):
+            whole = torch.tensor([encoded[i].ids])
+            alone = planted.model.generate(whole, attention_mask=torch.ones_like(whole), max_new_tokens=6)
+            assert first.texts(6)[row] == planted.tokenizer.decode(alone[0, whole.shape[1] :], skip_special_tokens=True)
+        assert {text.split()[0] for text in changed.texts(6)} == {"Sure"}  # nothing was decided
+        openings |= {text.split()[0] for text in first.texts(6)}
+    assert openings == {"I", "Sure"}
+
+
 def test_gradients_flow_through_the_suffix(planted: ChatModel, prompts: list[Prompt]):
     batch = next(iter(suffix_batches(planted, [planted.encode(p.text) for p in prompts[:4]])))
     seen: list[torch.Tensor] = []
