@@ -1,4 +1,4 @@
-"""Read and change a model's sites during a forward pass.
+"""Read and change a model's sites, and the neurons of its MLPs, during a forward pass.
 
 Which module's output is a site is said, family by family, in ``refusal.models.architectures``.
 """
@@ -50,10 +50,36 @@ def editing(model: nn.Module, edits: Mapping[Site, Edit]) -> Iterator[None]:
         yield
 
 
+def has_neurons(model: nn.Module) -> bool:
+    """Whether it is known where the neurons of the model's MLPs are."""
+    family, blocks = find(model)
+    return all(family.reader(block) is not None for block in blocks)
+
+
+@contextmanager
+def editing_neurons(model: nn.Module, edits: Mapping[int, Edit]) -> Iterator[None]:
+    """Within the block, every pass puts ``edit(a)`` in the place of the neurons a [batch, seq, d_mlp] of each layer."""
+    family, blocks = find(model)
+    with ExitStack() as stack:
+        for layer, edit in edits.items():
+            reader = family.reader(blocks[layer])
+            assert reader is not None, "see has_neurons"
+            handle = reader.register_forward_pre_hook(_pre_hook(edit))
+            stack.callback(handle.remove)
+        yield
+
+
 def _hook(edit: Edit) -> Callable[[nn.Module, Any, Any], Any]:
     def hook(_module: nn.Module, _args: Any, output: Any) -> Any:
         if isinstance(output, tuple):  # attention returns (output, weights), some blocks (output, ...)
             return (edit(output[0]), *output[1:])
         return edit(output)
+
+    return hook
+
+
+def _pre_hook(edit: Edit) -> Callable[[nn.Module, Any], Any]:
+    def hook(_module: nn.Module, args: Any) -> Any:
+        return (edit(args[0]), *args[1:])
 
     return hook

@@ -12,7 +12,7 @@ from torch import Tensor
 from refusal import InputError
 from refusal.models.architectures import find
 from refusal.models.chat import ChatModel
-from refusal.models.hooks import editing, reading
+from refusal.models.hooks import editing, editing_neurons, has_neurons, reading
 from refusal.models.sites import Site, choose
 from tests.models.by_hand import families as by_hand
 from tests.models.by_hand.parts import Weights
@@ -44,6 +44,19 @@ def test_every_site_equals_a_pass_written_by_hand(family: str) -> None:
         assert_rows_close(read[site], sites[str(site)], 1e-4, site)
     assert_rows_close(logits, expected, 1e-4, "logits")
     assert (chat.n_layers, chat.d_model, chat.context) == (N_LAYERS, D_MODEL, 128)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_its_neurons_an_mlp_writes_the_same_whatever_it_reads(family: str) -> None:
+    chat = tiny(family)
+    assert has_neurons(chat.model)
+    before, _ = run(chat)
+    with editing_neurons(chat.model, {1: torch.zeros_like}):
+        after, _ = run(chat)
+    write = after[Site("mlp", 1)]
+    torch.testing.assert_close(write, write[:1].expand_as(write))  # its last map's bias
+    assert torch.equal(after[Site("attention", 1)], before[Site("attention", 1)])
+    assert not torch.allclose(before[Site("mlp", 1)], write)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

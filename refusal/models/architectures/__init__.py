@@ -30,6 +30,8 @@ class Architecture:
     """Seen from a block, the module whose output attention adds to the residual stream."""
     mlp: str
     """Seen from a block, the module whose output the MLP adds to the residual stream."""
+    neurons: str
+    """Seen from a block, the linear map whose inputs are the MLP's neurons."""
 
     def blocks_of(self, model: nn.Module) -> nn.ModuleList | None:
         """Return the model's blocks, in order; None if it is not built like this family."""
@@ -43,6 +45,10 @@ class Architecture:
         """Return the module of a block whose output is its site of this kind."""
         names = {"attention": self.attention, "mlp": self.mlp, "residuals": ""}  # no name: the block itself
         return block.get_submodule(names[kind])
+
+    def reader(self, block: nn.Module) -> nn.Module | None:
+        """Return the module of a block whose inputs are the MLP's neurons; None if it has none of the family's name."""
+        return _module(block, self.neurons)
 
     def _fits(self, block: nn.Module) -> bool:
         return _module(block, self.attention) is not None and _module(block, self.mlp) is not None

@@ -12,4 +12,5 @@ ARCHITECTURE = Architecture(
     blocks=("model.layers", "model.language_model.layers"),  # the second where images are read, too
     attention="post_attention_layernorm",
     mlp="post_feedforward_layernorm",
+    neurons="mlp.down_proj",
 )

@@ -9,4 +9,5 @@ ARCHITECTURE = Architecture(
     blocks=("transformer.h",),
     attention="attn",
     mlp="mlp",
+    neurons="mlp.c_proj",
 )

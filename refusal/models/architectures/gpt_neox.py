@@ -9,4 +9,5 @@ ARCHITECTURE = Architecture(
     blocks=("gpt_neox.layers",),
     attention="attention",
     mlp="mlp",
+    neurons="mlp.dense_4h_to_h",
 )

@@ -9,4 +9,5 @@ ARCHITECTURE = Architecture(
     blocks=("model.layers", "model.language_model.layers"),  # the second where images are read, too
     attention="self_attn",
     mlp="mlp",
+    neurons="mlp.down_proj",
 )
