@@ -11,7 +11,8 @@ Source: Marks et al. 2024, arXiv 2403.19647, section 3.1 and appendix A.1.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -22,6 +23,7 @@ from torch import Tensor
 from refusal.circuits.circuit import ERROR, Circuit, Edge, Node
 from refusal.circuits.experiment import Experiment
 from refusal.circuits.interventions import joined
+from refusal.models.gradients import differentiating
 from refusal.models.hooks import editing
 from refusal.models.sites import Site
 from refusal.models.suffix import SuffixBatch
@@ -56,10 +58,10 @@ def with_edges(experiment: Experiment, circuits: Sequence[Circuit], *, threshold
     sums: dict[tuple[Site, Site], Tensor] = {}  # [n_circuits, most downstream nodes, most upstream nodes]
     for batch in part.batches():
         of_prompt = owner[batch.index]
-        run = _cut(part, batch, {site: table[of_prompt] for site, table in tables.items()})
-        for pair, effects in _batch_effects(part, run):
-            shape = (len(circuits), *effects.shape[1:])
-            sums.setdefault(pair, torch.zeros(shape, device=device)).index_add_(0, of_prompt, effects)
+        with _cut(part, batch, {site: table[of_prompt] for site, table in tables.items()}) as run:
+            for pair, effects in _batch_effects(part, run):
+                shape = (len(circuits), *effects.shape[1:])
+                sums.setdefault(pair, torch.zeros(shape, device=device)).index_add_(0, of_prompt, effects)
     counts = torch.tensor([max(len(own), 1) for own in rows], device=device)[:, None, None]
     means = {pair: (total / counts).cpu().numpy() for pair, total in sums.items()}
     return [
@@ -88,18 +90,21 @@ def _table(circuits: Sequence[Circuit], site: Site) -> Tensor:
     return table
 
 
-def _cut(experiment: Experiment, batch: SuffixBatch, nodes: dict[Site, Tensor]) -> Run:
-    """Run the batch with the gradient stopped at every site."""
+@contextmanager
+def _cut(experiment: Experiment, batch: SuffixBatch, nodes: dict[Site, Tensor]) -> Iterator[Run]:
+    """Run the batch with the gradient stopped at every site; backward passes belong inside."""
     run = Run(batch.index, nodes, {}, {})
 
     def cut(site: Site, value: Tensor) -> Tensor:
-        run.values[site], run.leaves[site] = value, value.detach().requires_grad_()
-        return run.leaves[site]
+        leaf = value.detach().requires_grad_()
+        run.values.setdefault(site, value)
+        run.leaves.setdefault(site, leaf)
+        return leaf
 
     edits = {site: lambda value, site=site: cut(site, value) for site in experiment.sites}
-    with torch.enable_grad(), editing(experiment.chat.model, edits):
+    with differentiating(experiment.chat.model), editing(experiment.chat.model, edits):
         batch.logits()
-    return run
+        yield run
 
 
 def _batch_effects(experiment: Experiment, run: Run) -> list[tuple[tuple[Site, Site], Tensor]]:

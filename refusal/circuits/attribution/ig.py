@@ -15,6 +15,7 @@ from torch import Tensor
 from refusal.circuits.attribution.atp import along
 from refusal.circuits.experiment import Experiment
 from refusal.circuits.importances import Importances
+from refusal.models.gradients import differentiating
 from refusal.models.hooks import editing
 from refusal.models.sites import Site
 from refusal.models.suffix import SuffixBatch
@@ -41,6 +42,9 @@ def _mean_gradient(experiment: Experiment, batch: SuffixBatch, site: Site, steps
     total = torch.zeros_like(end)
     for step in range(steps):
         point = torch.lerp(start, end, (step + 0.5) / steps).requires_grad_()
-        with torch.enable_grad(), editing(experiment.chat.model, {site: lambda x, point=point: point.to(x.dtype)}):
+        with (
+            differentiating(experiment.chat.model),
+            editing(experiment.chat.model, {site: lambda x, point=point: point.to(x.dtype)}),
+        ):
             total += torch.autograd.grad(experiment.score(batch).sum(), point)[0]
     return total / steps
