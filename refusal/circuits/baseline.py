@@ -5,6 +5,7 @@ With the mean of the same category the topic cancels, and what is left is what s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -43,12 +44,7 @@ def baseline_of(experiment: Experiment, kind: str) -> Baseline:
         InputError: The kind is unknown, or ``mean`` is asked for and no prompt was complied with.
     """
     categories = tuple(sorted(set(experiment.categories)))
-    if kind == "zero":
-        weights = np.zeros((len(categories), len(experiment.encoded)), dtype=np.float32)
-    elif kind == "mean":
-        weights = _complied_shares(experiment, categories)
-    else:
-        raise InputError(f"unknown circuits.baseline={kind}; one of mean, zero")
+    weights = shares(experiment, kind, categories)
     features: dict[Site, Tensor] = {}
     errors: dict[Site, Tensor] = {}
     for site in experiment.sites:
@@ -56,8 +52,16 @@ def baseline_of(experiment: Experiment, kind: str) -> Baseline:
     return Baseline(kind, categories, features, errors)
 
 
-def _complied_shares(experiment: Experiment, categories: tuple[str, ...]) -> np.ndarray:
-    """Return each prompt's weight in the mean of each category, [n_categories, n_prompts]; rows sum to 1."""
+def shares(experiment: Experiment, kind: str, categories: Sequence[str]) -> np.ndarray:
+    """Return each prompt's weight in the baseline of each category, float32 [n_categories, n_prompts].
+
+    Raises:
+        InputError: The kind is unknown, or ``mean`` is asked for and no prompt was complied with.
+    """
+    if kind == "zero":
+        return np.zeros((len(categories), len(experiment.encoded)), dtype=np.float32)
+    if kind != "mean":
+        raise InputError(f"unknown circuits.baseline={kind}; one of mean, zero")
     complied = ~np.asarray(experiment.refused, dtype=bool)
     if not complied.any():
         raise InputError(

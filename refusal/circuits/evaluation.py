@@ -3,7 +3,7 @@
 faithfulness(C) = (m(C) - m(0)) / (m(M) - m(0)): M is the model as it is, C has only the circuit's nodes live, 0 has
 none (every site at its baseline). completeness(C) is the same with the circuit's nodes removed and all others live:
 0 means that nothing outside the circuit refuses. Each m is a mean over the circuit's held-out prompts; where
-the denominator is under 0.5 nats, both are undefined (None).
+the denominator is under 0.5 nats, both are undefined (None). CPR and CMD sum the curve up over growing circuits.
 
 Source: Marks et al. 2024, arXiv 2403.19647, section 4; Mueller et al. 2025, arXiv 2504.13151 (CPR, CMD).
 """
@@ -23,19 +23,22 @@ from refusal.circuits.circuit import Circuit
 from refusal.circuits.edges import prompts_of
 from refusal.circuits.experiment import Experiment
 from refusal.circuits.interventions import Live, joined, leaving, live_in
-from refusal.circuits.select import ranks, scaled
+from refusal.circuits.select import ranks
 from refusal.models.hooks import editing
 from refusal.models.sites import Site
 
 MIN_EFFECT = 0.5
 """Nats between the model and the model without nodes, below which ratios are noise."""
-CURVE_POINTS = 8
+SHARES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""Sizes of the circuits of a curve, as shares of all nodes (those of MIB)."""
 
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """The circuit of the n strongest nodes."""
+    """The circuit of the n strongest nodes; those without any importance are added together."""
 
+    share: float
+    """n_nodes divided by the number of all nodes, before rounding."""
     n_nodes: int
     faithfulness: float
     completeness: float
@@ -56,8 +59,6 @@ class Evaluation:
     """The same with all error nodes kept live."""
     completeness_with_errors: float | None = None
     """The same with no error node removed."""
-    removal_kl: float | None = None
-    """The price: mean KL (nats) of the next-token distribution on the category's complied prompts when C is removed."""
     curve: tuple[CurvePoint, ...] = ()
     cpr: float | None = None
     """Area under the faithfulness curve, sizes on a log axis of length 1."""
@@ -87,16 +88,14 @@ def evaluate(
     n_features = {site: heldout.saes[site].directions.shape[0] for site in heldout.sites}
     rank = [ranks(of_circuit) for of_circuit in means]
     table = {site: torch.from_numpy(np.stack([of_circuit[site] for of_circuit in rank])) for site in heldout.sites}
-    sizes = [curve_sizes(sum(map(np.count_nonzero, scaled(of_circuit).values()))) for of_circuit in means]
-    conditions = _conditions(live_in(circuits, n_features), table, np.stack(sizes))
-    scores = _scores(heldout, circuits, conditions)
-    kl = _removal_kl(heldout, circuits, conditions["removed"])
-    return {circuit.key: _evaluation(circuit, scores[i], sizes[i], kl[i]) for i, circuit in enumerate(circuits)}
+    sizes = curve_sizes(sum(n + 1 for n in n_features.values()))
+    scores = _scores(heldout, circuits, _conditions(live_in(circuits, n_features), table, sizes))
+    return {circuit.key: _evaluation(circuit, scores[i], sizes) for i, circuit in enumerate(circuits)}
 
 
 def curve_sizes(n_nodes: int) -> np.ndarray:
-    """Return growing circuit sizes, evenly spaced on a log axis from one node to all, int64 [CURVE_POINTS]."""
-    return np.round(np.geomspace(1, max(n_nodes, 1), CURVE_POINTS)).astype(np.int64)
+    """Return how many nodes each of the ``SHARES`` of all nodes is, at least one, int64 [10]."""
+    return np.maximum(np.round(np.multiply(SHARES, n_nodes)), 1).astype(np.int64)
 
 
 def area(sizes: np.ndarray, values: np.ndarray) -> float:
@@ -107,7 +106,7 @@ def area(sizes: np.ndarray, values: np.ndarray) -> float:
 
 
 def _conditions(chosen: Live, rank: Mapping[Site, Tensor], sizes: np.ndarray) -> dict[str, Live]:
-    """Return which nodes are live in each condition; sizes is [n_circuits, CURVE_POINTS]."""
+    """Return which nodes are live in each condition."""
     removed = chosen.inverted()
     conditions = {
         "baseline": Live({site: torch.zeros_like(live) for site, live in chosen.nodes.items()}),
@@ -116,10 +115,9 @@ def _conditions(chosen: Live, rank: Mapping[Site, Tensor], sizes: np.ndarray) ->
         "circuit with errors": chosen.with_errors(),
         "removed with errors": removed.with_errors(),
     }
-    for point in range(CURVE_POINTS):
-        size = torch.from_numpy(sizes[:, point, None])
+    for size in sorted(set(sizes.tolist())):
         top = Live({site: of_site < size for site, of_site in rank.items()})
-        conditions |= {f"top {point}": top, f"without top {point}": top.inverted()}
+        conditions |= {f"top {size}": top, f"without top {size}": top.inverted()}
     return conditions
 
 
@@ -136,31 +134,20 @@ def _scores(heldout: Experiment, circuits: Sequence[Circuit], conditions: Mappin
     return [scores[owner == number] for number in range(len(circuits))]
 
 
-@torch.no_grad()
-def _removal_kl(heldout: Experiment, circuits: Sequence[Circuit], removed: Live) -> list[float | None]:
-    """Return the mean KL(model, model without C) of the next token on each circuit's complied prompts."""
-    part, owner = joined(heldout, [heldout.rows(circuit.category, refused=False) for circuit in circuits])
-    kl = np.zeros(len(owner))
-    for batch in part.batches():
-        usual = batch.logits().log_softmax(-1)
-        with editing(part.chat.model, leaving(part, batch.index, owner[batch.index], removed)):
-            changed = batch.logits().log_softmax(-1)
-        kl[batch.index] = (usual.exp() * (usual - changed)).sum(-1).cpu().numpy()
-    return [float(kl[owner == number].mean()) if (owner == number).any() else None for number in range(len(circuits))]
-
-
-def _evaluation(circuit: Circuit, scores: np.ndarray, sizes: np.ndarray, kl: float | None) -> Evaluation:
+def _evaluation(circuit: Circuit, scores: np.ndarray, sizes: np.ndarray) -> Evaluation:
     undefined = Evaluation(len(scores))
     if not len(scores) or not circuit.has_circuit:
         return undefined
     mean = {name: float(scores[name].mean()) for name in scores.dtype.names or ()}
     effect = mean["model"] - mean["baseline"]
     if abs(effect) < MIN_EFFECT:
-        return replace(undefined, score_model=mean["model"], score_baseline=mean["baseline"], removal_kl=kl)
+        return replace(undefined, score_model=mean["model"], score_baseline=mean["baseline"])
     share = {name: (score - mean["baseline"]) / effect for name, score in mean.items()}
-    faithful = np.array([share[f"top {point}"] for point in range(CURVE_POINTS)])
-    complete = np.array([share[f"without top {point}"] for point in range(CURVE_POINTS)])
-    points = {int(n): CurvePoint(int(n), float(f), float(c)) for n, f, c in zip(sizes, faithful, complete, strict=True)}
+    curve = [
+        CurvePoint(part, n, share[f"top {n}"], share[f"without top {n}"])
+        for part, n in zip(SHARES, sizes.tolist(), strict=True)
+    ]
+    faithful = np.array([point.faithfulness for point in curve])
     return replace(
         undefined,
         score_model=mean["model"],
@@ -169,8 +156,7 @@ def _evaluation(circuit: Circuit, scores: np.ndarray, sizes: np.ndarray, kl: flo
         completeness=share["removed"],
         faithfulness_with_errors=share["circuit with errors"],
         completeness_with_errors=share["removed with errors"],
-        removal_kl=kl,
-        curve=tuple(points.values()),
+        curve=tuple(curve),
         cpr=area(sizes, faithful),
         cmd=area(sizes, np.abs(faithful - 1)),
     )

@@ -11,8 +11,9 @@ from refusal.report.blocks import Block, Fold, Section, Table, Text, number, sha
 NAMES = {"none": "nothing changed"}
 HOW_TO_READ = (
     "Read the lines against each other: on refused prompts, taking a category's circuit out should stop refusals as "
-    "the difference in means does (Arditi et al., 2024), and taking out as many random features should not; on "
-    "complied prompts, switching the circuit on should make the model refuse."
+    "the difference in means does (Arditi et al., 2024), taking out as many random features should not, and as many "
+    "neurons should do less if the autoencoders are of use; on complied prompts, taking anything out should move the "
+    "model little, and switching the circuit on should make it refuse."
 )
 
 
@@ -21,8 +22,8 @@ def behaviour_sections(comparison: Mapping[str, Any]) -> list[Section]:
 
     Args:
         comparison: Its ``behaviour`` has one row for a category and an intervention: ``category``, ``intervention``,
-            ``prompts`` (``refused`` or ``complied``: what the unchanged model did), ``n_prompts``, ``refusal_rate`` and
-            ``score`` (mean refusal score, nats).
+            ``prompts`` (``refused`` or ``complied``: what the unchanged model did), ``n_prompts``, ``refusal_rate``,
+            ``score`` (mean refusal score, nats) and ``kl`` (of the next token, from the unchanged model, nats).
     """
     rows = comparison.get("behaviour") or []
     if not rows:
@@ -30,11 +31,12 @@ def behaviour_sections(comparison: Mapping[str, Any]) -> list[Section]:
     kinds = list(dict.fromkeys((row["prompts"], row["intervention"]) for row in rows))
     of_kind = {kind: [row for row in rows if (row["prompts"], row["intervention"]) == kind] for kind in kinds}
     caption = (
-        "Means over categories, on held-out prompts. Refused: share of prompts whose most likely first token is a "
-        "refusal token. Score: mean refusal score. Errors: what the SAEs leave out."
+        "Means over categories, on held-out prompts. Refused: share of prompts whose greedy response refuses. Score: "
+        "mean refusal score. KL: how far the next token's distribution moves; on complied prompts it is the price. "
+        "Errors: what the SAEs leave out. Neurons: the strongest of the MLPs, as many as the circuit has features."
     )
     lines = [_line(kind, of_kind[kind]) for kind in kinds]
-    headers = ["Prompts", "Intervention", "Prompts, in all", "Refused", "Score (nats)"]
+    headers = ["Prompts", "Intervention", "Prompts, in all", "Refused", "Score (nats)", "KL (nats)"]
     blocks: list[Block] = [
         Text(HOW_TO_READ),
         Table(headers, lines, caption, words=(1,)),
@@ -46,9 +48,10 @@ def behaviour_sections(comparison: Mapping[str, Any]) -> list[Section]:
 def _line(kind: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One intervention: means over categories, each category with equal weight."""
     prompts, intervention = kind
-    rate, score = (fmean(row[key] for row in rows) for key in ("refusal_rate", "score"))
+    rate, score, kl = (fmean(row[key] for row in rows) for key in ("refusal_rate", "score", "kl"))
     n_prompts = sum(row["n_prompts"] for row in rows)
-    return [prompts, NAMES.get(intervention, intervention), str(n_prompts), share(rate), number(score, 1)]
+    named = [prompts, NAMES.get(intervention, intervention), str(n_prompts)]
+    return [*named, share(rate), number(score, 1), number(kl, 3)]
 
 
 def _by_category(kinds: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> Table:

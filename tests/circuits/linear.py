@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any
 
@@ -32,14 +33,14 @@ class HandSae(nn.Module):
 
 
 class Block(nn.Module):
-    """x + A x, then + M x; each a matrix that acts on rows, without bias."""
+    """x + A x, then + M x; each a matrix that acts on rows, without bias. The neurons are what the MLP writes."""
 
     def __init__(self, attention: Tensor, mlp: Tensor, activation: nn.Module) -> None:
         super().__init__()
         self.self_attn = nn.Linear(*attention.shape, bias=False)
         linear = nn.Linear(*mlp.shape, bias=False)
         self.self_attn.weight.data, linear.weight.data = attention.T.clone(), mlp.T.clone()
-        self.mlp = nn.Sequential(linear, activation)
+        self.mlp = nn.Sequential(OrderedDict(linear=linear, activation=activation, down_proj=nn.Identity()))
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.self_attn(x)
@@ -65,11 +66,22 @@ class LinearModel(nn.Module):
         return SimpleNamespace(logits=logits, past_key_values=SimpleNamespace(layers=[]))
 
 
+class Words:
+    """What stands for a tokenizer: token 0 begins a refusal, any other a helpful response."""
+
+    def batch_decode(self, responses: list[list[int]], **_: Any) -> list[str]:
+        return ["I cannot." if ids[0] == 0 else "Sure." for ids in responses]
+
+
 class LinearChat(ChatModel):
     """The model with token ids for text."""
 
     def __post_init__(self) -> None:
-        pass
+        self.tokenizer = Words()
+
+    @property
+    def end_ids(self) -> set[int]:
+        return set()
 
     @property
     def d_model(self) -> int:

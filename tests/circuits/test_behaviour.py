@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from refusal.circuits.behaviour import Behaviour, behaviour
 from refusal.circuits.circuit import ERROR, Circuit, Node
@@ -36,6 +37,12 @@ def measured(*features: int) -> dict[tuple[str, str], Behaviour]:
     return {(line.prompts, line.intervention): line for line in lines}
 
 
+def complied(experiment: Experiment, intervention: str) -> Behaviour:
+    circuit = Circuit("m", "hate", "all", "atp", 1, True, 1.0, "", nodes=(Node("mlp_0", 0, 1.0, 1.0),))
+    lines = behaviour(experiment, experiment, [circuit], rng=np.random.default_rng(0))
+    return next(line for line in lines if (line.prompts, line.intervention) == ("complied", intervention))
+
+
 def test_everything_by_hand() -> None:
     found = measured(0, 1, ERROR)
     scores = {key: (line.score, line.refusal_rate) for key, line in found.items()}
@@ -47,6 +54,41 @@ def test_everything_by_hand() -> None:
     assert scores["complied", "none"] == (-28, 0)
     assert scores["complied", "circuit switched on"] == (-7 + 21, 1)
     assert found["complied", "none"].n_prompts == 2
+    # The neurons are the write: 24, 12 and 6 nats of importance. As many as features, so the first two: (-3, -3, 3).
+    assert scores["refused", "neurons removed"] == (7 - 12 - 6 + 3, 0)
+
+
+def test_a_response_refuses_by_its_phrases_and_not_by_its_score() -> None:
+    experiment = hand_experiment()
+    circuit = Circuit("m", "hate", "all", "atp", 1, True, 1.0, "")
+    lines = behaviour(experiment, experiment, [circuit], rng=np.random.default_rng(0), phrases=["Sure"])
+    rates = {line.prompts: (line.refusal_rate, line.score) for line in lines if line.intervention == "none"}
+    assert rates == {"refused": (0, 28), "complied": (1, -28)}
+
+
+def test_the_divergence_on_complied_prompts_by_hand() -> None:
+    experiment = hand_experiment()
+    experiment.chat.model.embedding = torch.tensor([[1.0, 1, 1], [0.25, 0, 0]])
+    experiment.baseline = "zero"
+    # A complied prompt has m = 4 * (0.25 + 0.75) = 4, and 1 without what the MLP writes; two tokens.
+    p, q = 1 / (1 + np.exp(-4)), 1 / (1 + np.exp(-1))
+    expected = p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))
+    assert complied(experiment, "circuit removed").kl == pytest.approx(expected, rel=1e-4)
+    assert complied(experiment, "neurons removed").kl == pytest.approx(expected, rel=1e-4)
+    assert complied(experiment, "errors removed").kl == pytest.approx(0, abs=1e-6)
+    assert complied(experiment, "none").kl == 0
+
+
+def test_what_is_at_the_baseline_is_moved_by_nothing() -> None:
+    assert complied(hand_experiment(), "circuit removed").kl == pytest.approx(0, abs=1e-6)
+
+
+def test_a_model_whose_neurons_are_not_known_has_no_such_line() -> None:
+    experiment = hand_experiment()
+    del experiment.chat.model.model.layers[0].mlp.down_proj
+    circuit = Circuit("m", "hate", "all", "atp", 1, True, 1.0, "")
+    lines = behaviour(experiment, experiment, [circuit], rng=np.random.default_rng(0))
+    assert "neurons removed" not in {line.intervention for line in lines}
 
 
 def test_random_features_stand_in_at_the_same_site() -> None:

@@ -63,27 +63,13 @@ def test_shares_by_hand() -> None:
 
 def test_the_curve_grows_from_the_strongest_node_to_all() -> None:
     found = evaluated(circuit_of(0))
+    assert [point.share for point in found.curve] == [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1]
     assert {point.n_nodes: round(point.faithfulness * 7, 3) for point in found.curve} == {1: 4, 2: 6, 3: 7}
     assert {point.n_nodes: round(point.completeness * 7, 3) for point in found.curve} == {1: 3, 2: 1, 3: 0}
+    # From log 1 to log 2 the curve is 5/7 on average, from log 2 to log 3 it is 6.5/7.
     assert found.cpr is not None
+    assert found.cpr == pytest.approx((np.log(2) * 5 / 7 + np.log(3 / 2) * 6.5 / 7) / np.log(3))
     assert found.cmd == pytest.approx(1 - found.cpr)  # the curve stays under 1
-
-
-def test_removal_moves_complied_prompts_by_nothing_where_they_are_at_the_baseline() -> None:
-    assert evaluated(circuit_of(0, 1)).removal_kl == pytest.approx(0, abs=1e-6)
-
-
-def test_removal_kl_by_hand() -> None:
-    experiment = hand_experiment()
-    experiment.chat.model.embedding = torch.tensor([[1.0, 1, 1], [0.5, 0, 0]])
-    experiment.baseline = "zero"
-    circuit = circuit_of(0)
-    found = evaluate(experiment, [circuit], [circuit_means(experiment, atp.attribute(experiment), circuit)])[
-        circuit.key
-    ]
-    # A complied prompt has m = 2 * 4 * 0.5 = 4, and 2 without what the MLP writes; two tokens.
-    p, q = 1 / (1 + np.exp(-4)), 1 / (1 + np.exp(-2))
-    assert found.removal_kl == pytest.approx(p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q)), rel=1e-4)
 
 
 def test_a_small_effect_is_undefined() -> None:
@@ -144,9 +130,20 @@ def test_live_nodes_are_found_by_circuit() -> None:
     assert live.inverted().with_errors().nodes[SITE].tolist() == [[True, False, True], [False, True, True]]
 
 
-def test_curve_sizes_are_even_on_a_log_axis() -> None:
-    assert curve_sizes(128).tolist() == [1, 2, 4, 8, 16, 32, 64, 128]
+def test_curve_sizes_are_those_of_mib() -> None:
+    assert curve_sizes(2000).tolist() == [2, 4, 10, 20, 40, 100, 200, 400, 1000, 2000]
     assert set(curve_sizes(1)) == {1}
+
+
+def test_all_nodes_are_the_whole_model_though_some_have_no_importance() -> None:
+    # f_1 is 0 on every prompt: of the three nodes two have importance, and the third comes with the last size.
+    experiment = hand_experiment()
+    experiment.chat.model.embedding[:, 1] = 0
+    circuit = circuit_of(0)
+    means = circuit_means(experiment, atp.attribute(experiment), circuit)
+    found = evaluate(experiment, [circuit], [means])[circuit.key]
+    assert np.count_nonzero(means[SITE]) == 2
+    assert (found.curve[-1].n_nodes, found.curve[-1].faithfulness) == (3, pytest.approx(1))
 
 
 def test_area_is_normalised_by_the_axis() -> None:

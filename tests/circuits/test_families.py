@@ -12,12 +12,14 @@ from torch import Tensor
 
 from refusal.circuits.attribution import atp, exact, ig
 from refusal.circuits.behaviour import behaviour
-from refusal.circuits.circuit import ERROR, Circuit, Node
+from refusal.circuits.circuit import ERROR, Circuit, Edge, Node
 from refusal.circuits.discover import circuit_means, circuits_of
 from refusal.circuits.edges import with_edges
 from refusal.circuits.evaluation import evaluate
 from refusal.circuits.experiment import Experiment
-from refusal.models.hooks import editing
+from refusal.circuits.neurons import strongest
+from refusal.models import gradients
+from refusal.models.hooks import editing, has_neurons
 from refusal.models.refusal_score import refusal_score
 from refusal.models.sites import Site, parse_site
 from tests.circuits.linear import HandSae, LinearChat, prompt
@@ -149,6 +151,26 @@ def _edges_of_whole_run(experiment: Experiment, row: int) -> np.ndarray:
     return torch.einsum("tud,tktd->uk", written, jacobian).numpy()
 
 
+def test_blocks_that_run_again_change_nothing(chat: FamilyChat, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measured() -> tuple[list[np.ndarray], list[Edge]]:
+        experiment = experiment_on(chat, ["attention_0", "mlp_1", "residuals_2"], "template")
+        attributed = [method.attribute(experiment) for method in (atp, ig)]
+        nodes = tuple(Node(str(site), feature, 1.0, 1.0) for site in experiment.sites for feature in (0, 3, ERROR))
+        circuit = Circuit("m", "hate", "all", "atp", 5, True, 1.0, "", nodes=nodes)
+        (joined,) = with_edges(experiment, [circuit], threshold=0.0)
+        values = [found[site].values.toarray() for found in attributed for site in experiment.sites]
+        levels = strongest(experiment, [circuit]).chosen.values() if has_neurons(chat.model) else ()
+        return [*values, *(chosen.numpy() for chosen in levels)], list(joined.edges)
+
+    usual, edges = measured()
+    monkeypatch.setattr(gradients, "LARGE", 0)
+    again, edges_again = measured()
+    assert len(edges) > 10
+    assert edges_again == edges
+    for one, other in zip(usual, again, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_model_in_bfloat16_goes_the_whole_way(chat: FamilyChat) -> None:
     small = FamilyChat(copy.deepcopy(chat.model).to(torch.bfloat16), None, "bfloat16")
     experiment = experiment_on(small, ["attention_0", "mlp_1", "residuals_2"], "template")
@@ -163,4 +185,4 @@ def test_a_model_in_bfloat16_goes_the_whole_way(chat: FamilyChat) -> None:
     ig.attribute(experiment, steps=2)
     found = evaluate(experiment, circuits, [circuit_means(experiment, importances, circuit) for circuit in circuits])
     assert found["hate", "all"].n_prompts == 5
-    assert len(behaviour(experiment, experiment, circuits, rng=np.random.default_rng(0))) == 7
+    assert len(behaviour(experiment, experiment, circuits, rng=np.random.default_rng(0))) == 13

@@ -109,13 +109,22 @@ def interventions(category: str) -> list[dict[str, Any]]:
     """What each intervention does to the prompts of one category."""
     found = {
         "refused": {
-            "none": (1.0, 5.2),
-            "circuit removed": (0.0, -6.1),
-            "random features removed": (0.95, 5.0),
-            "errors removed": (0.8, 3.1),
-            "difference in means removed": (0.05, -5.8),
+            "none": (1.0, 5.2, 0.0),
+            "circuit removed": (0.0, -6.1, 4.8),
+            "random features removed": (0.95, 5.0, 0.02),
+            "neurons removed": (0.4, -0.3, 2.1),
+            "errors removed": (0.8, 3.1, 0.3),
+            "difference in means removed": (0.05, -5.8, 4.6),
         },
-        "complied": {"none": (0.0, -6.4), "circuit switched on": (0.9, 4.9)},
+        "complied": {
+            "none": (0.0, -6.4, 0.0),
+            "circuit removed": (0.0, -6.5, 0.011),
+            "random features removed": (0.0, -6.4, 0.0),
+            "neurons removed": (0.0, -6.6, 0.04),
+            "errors removed": (0.0, -6.2, 0.2),
+            "difference in means removed": (0.0, -6.4, 0.03),
+            "circuit switched on": (0.9, 4.9, 4.1),
+        },
     }
     return [
         {
@@ -126,9 +135,10 @@ def interventions(category: str) -> list[dict[str, Any]]:
             "n_prompts": 15,
             "refusal_rate": rate,
             "score": score,
+            "kl": kl,
         }
         for prompts, done in found.items()
-        for intervention, (rate, score) in done.items()
+        for intervention, (rate, score, kl) in done.items()
     ]
 
 

@@ -27,16 +27,16 @@ def test_means_give_each_category_the_same_weight():
             row.update(refusal_rate=0.5, score=-1.1, n_prompts=45)
     means, _ = tables(rows)
     # (0 + 0.5) / 2, and (-6.1 - 1.1) / 2 = -3.6 nats, whatever the numbers of prompts, 15 and 45
-    assert list(means.rows[1]) == ["refused", "circuit removed", "60", "25 %", "-3.6"]
+    assert list(means.rows[1]) == ["refused", "circuit removed", "60", "25 %", "-3.6", "4.800"]
     assert list(means.rows[0])[:2] == ["refused", "nothing changed"]
-    assert [row[0] for row in means.rows] == ["refused"] * 5 + ["complied"] * 2
+    assert [row[0] for row in means.rows] == ["refused"] * 6 + ["complied"] * 7
 
 
 def test_a_category_without_complied_prompts_has_dashes():
     rows = [row for row in interventions("hate") if row["prompts"] == "refused"] + interventions("fraud")
     _, each = tables(rows)
     assert list(each.rows[0])[:3] == ["hate", "100 % (5.2)", "0 % (-6.1)"]
-    assert list(each.rows[0])[-2:] == ["–", "–"]
+    assert list(each.rows[0])[-7:] == ["–"] * 7
     assert each.headers[-1] == "complied: circuit switched on"
 
 
