@@ -10,6 +10,7 @@ from refusal.arguments import Parser, command
 
 MODULES = (
     "refusal.activations.inspect",
+    "refusal.comparison.compare",
     "refusal.prompts.analyze",
     "refusal.report.build",
     "refusal.report.gallery",

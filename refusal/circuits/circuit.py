@@ -1,6 +1,6 @@
 """A circuit: the features that make the model refuse one category, joined by what each does to the next.
 
-As JSON (``schema_version`` 1): ``model``, ``category``, ``side`` (``all``, ``safe`` or ``toxic``), ``method``,
+As JSON (``schema_version`` 1): ``model``, ``category``, ``side`` (``all``, ``safe``, ``hard``, ``toxic``), ``method``,
 ``n_prompts`` (prompts averaged over), ``has_circuit`` (false: the effect is too small to have one, nothing is
 scaled), ``effect`` (nats: the strongest site's mean attributed effect), ``fingerprint`` (of the configuration),
 ``scales`` (site: the largest |mean importance| of one of its features), ``nodes`` and ``edges``. A node has
@@ -15,13 +15,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from refusal import InputError
 from refusal.artifacts import clean_name, read_json, write_json
 
 SCHEMA_VERSION = 1
 ERROR = -1
 """The feature number of the error node."""
-SIDES = ("all", "safe", "toxic")
+SPLIT_SIDES = ("safe", "hard", "toxic")
+"""The sides that ``circuits.separate_safe_toxic`` tells apart."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,22 @@ class Circuit:
         fields["nodes"] = tuple(Node(**node) for node in content["nodes"])
         fields["edges"] = tuple(Edge(**edge) for edge in content["edges"])
         return cls(**fields)
+
+
+def on_side(side: str, split: np.ndarray, refused: np.ndarray) -> np.ndarray:
+    """Return which prompts a side's circuits are about, bool [n_prompts].
+
+    ``all``: the refused ones; ``safe`` and ``toxic``: those of the split; ``hard``: those of it that were refused, so
+    that it is the side of over-refusal.
+
+    Args:
+        side: Which.
+        split: Split of each prompt, str [n_prompts].
+        refused: Whether the model refused it, bool [n_prompts].
+    """
+    if side == "all":
+        return refused
+    return (split == side) & (refused if side == "hard" else True)
 
 
 def circuit_filename(model: str, category: str, side: str = "all") -> str:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from refusal.circuits.circuit import Circuit
+from refusal.circuits.circuit import SPLIT_SIDES, Circuit
 from refusal.circuits.edges import prompts_of, with_edges
 from refusal.circuits.experiment import Experiment
 from refusal.circuits.importances import Importances, mean_by_site
@@ -35,8 +35,8 @@ def circuits_of(
 ) -> dict[Key, Circuit]:
     """Return a circuit for each category and side, those without prompts or effect with ``has_circuit`` false.
 
-    Side ``all`` averages over the category's refused prompts. ``toxic`` and ``safe`` belong together, over the prompts
-    of those splits, and need the baseline ``zero``: against the mean of the complied prompts,
+    Side ``all`` averages over the category's refused prompts. ``toxic``, ``safe`` and ``hard`` belong together (see
+    :func:`refusal.circuits.circuit.on_side`), and need the baseline ``zero``: against the mean of the complied prompts,
     the safe side is zero by construction.
 
     Args:
@@ -48,9 +48,9 @@ def circuits_of(
         node_threshold: Share of the site's strongest feature that makes a node.
         edge_threshold: Share of the strongest edge between two sites that makes an edge.
         top_n_per_layer: At most this many nodes a site.
-        sides: ``("all",)`` or ``("safe", "toxic")``.
+        sides: ``("all",)`` or ``SPLIT_SIDES``.
     """
-    if "safe" in sides and experiment.reference.kind != "zero":
+    if set(sides) & set(SPLIT_SIDES) and experiment.reference.kind != "zero":
         raise ValueError("separate circuits need the baseline zero")
     circuits = []
     for category in sorted(set(experiment.categories)):
@@ -88,7 +88,7 @@ def _with_nodes(
     means = circuit_means(experiment, importances, empty)
     strength = effect(means)
     circuit = replace(empty, n_prompts=len(prompts_of(experiment, empty)), effect=strength)
-    if empty.side == "safe":
+    if empty.side in ("safe", "hard"):
         toxic = effect(circuit_means(experiment, importances, replace(empty, side="toxic")))
         if strength < MIN_SIDE_EFFECT * toxic:
             return circuit

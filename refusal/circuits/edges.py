@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refusal.circuits.circuit import ERROR, Circuit, Edge, Node
+from refusal.circuits.circuit import ERROR, Circuit, Edge, Node, on_side
 from refusal.circuits.experiment import Experiment
 from refusal.circuits.interventions import joined
 from refusal.models.gradients import differentiating
@@ -71,10 +71,10 @@ def with_edges(experiment: Experiment, circuits: Sequence[Circuit], *, threshold
 
 
 def prompts_of(experiment: Experiment, circuit: Circuit) -> np.ndarray:
-    """Return the prompts that a circuit is about: its category's refused ones, or those of its side's split."""
-    if circuit.side == "all":
-        return experiment.rows(circuit.category, refused=True)
-    return experiment.rows_in(circuit.category, circuit.side)
+    """Return the prompts that a circuit is about: those of its category that are on its side, int64."""
+    in_category = np.asarray(experiment.categories) == circuit.category
+    split = np.asarray(experiment.splits or [""] * len(in_category))
+    return np.flatnonzero(in_category & on_side(circuit.side, split, np.asarray(experiment.refused)))
 
 
 def _at(circuit: Circuit, site: Site) -> list[Node]:

@@ -132,10 +132,6 @@ class Experiment:
         """Each prompt's row in the baseline's tables, int64 [n_prompts]."""
         return torch.tensor([self.reference.categories.index(name) for name in self.categories], dtype=torch.long)
 
-    def rows_in(self, category: str, split: str) -> np.ndarray:
-        """Return the category's prompts of a split, int64."""
-        return np.flatnonzero((np.asarray(self.categories) == category) & (np.asarray(self.splits) == split))
-
     def rows(self, category: str, *, refused: bool) -> np.ndarray:
         """Return the category's prompts that were refused (or complied with), int64."""
         in_category = np.asarray(self.categories) == category

@@ -73,15 +73,33 @@ def transfer_interval(
         return None
 
     def transfer(counts: np.ndarray) -> np.ndarray:
-        own, off = np.zeros(len(counts)), np.zeros(len(counts))
-        for category in chosen:
-            mine = np.flatnonzero(categories_of_prompts == category)
-            of_others = drops[np.ix_(chosen[chosen != category], mine)].mean(0)
-            own += counts[:, mine] @ drops[category, mine] / len(mine)
-            off += counts[:, mine] @ of_others / len(mine)
-        return np.divide(off, own, out=np.full(len(counts), np.nan), where=own > 0)
+        return drawn_transfer(drops, categories_of_prompts, chosen, counts)
 
     return percentile_interval(transfer, categories_of_prompts, n, rng)
+
+
+def drawn_transfer(
+    drops: np.ndarray, categories_of_prompts: np.ndarray, chosen: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Return the transfer of the chosen categories in each replicate, [n].
+
+    NaN where none of a category's prompts was drawn, or the mean own drop is not positive.
+
+    Args:
+        drops: Fall of each prompt's score under each category's knock-out, [n_categories, n_prompts].
+        categories_of_prompts: Category of each prompt, a row of ``drops``, int [n_prompts].
+        chosen: Categories, int.
+        counts: How often each prompt was drawn, [n, n_prompts].
+    """
+    own, off = np.zeros(len(counts)), np.zeros(len(counts))
+    for category in chosen:
+        mine = np.flatnonzero(categories_of_prompts == category)
+        of_others = drops[np.ix_(chosen[chosen != category], mine)].mean(0)
+        drawn = counts[:, mine].sum(1)
+        drawn[drawn == 0] = np.nan
+        own += counts[:, mine] @ drops[category, mine] / drawn
+        off += counts[:, mine] @ of_others / drawn
+    return np.divide(off, own, out=np.full(len(counts), np.nan), where=own > 0)
 
 
 def combine_interval(low: float, high: float, index: float, residual_sd: float) -> tuple[float, float]:

@@ -8,7 +8,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,12 @@ from refusal.activations.store import ActivationStore
 from refusal.artifacts import clean_name, write_json
 from refusal.circuits.agreement import agreement
 from refusal.circuits.behaviour import behaviour
-from refusal.circuits.circuit import Circuit, save_circuit
-from refusal.circuits.discover import circuit_means
+from refusal.circuits.circuit import SPLIT_SIDES, Circuit, save_circuit
+from refusal.circuits.discover import Key, circuit_means
 from refusal.circuits.evaluation import evaluate
-from refusal.circuits.importances import Attribution, save_attribution
-from refusal.comparison import overlap
+from refusal.circuits.importances import Attribution, Importances
 from refusal.comparison.conclusion import conclude
+from refusal.comparison.findings import findings
 from refusal.comparison.knockout import KnockOuts
 from refusal.comparison.material import (
     Attribute,
@@ -35,8 +36,9 @@ from refusal.comparison.material import (
     gather,
     joined,
 )
-from refusal.comparison.readings import circuit_drops, direct_reading, reading, window_drops
-from refusal.comparison.transfer import Direct, measure_direct, voting_layers
+from refusal.comparison.measured import Comparing, Measured, Transfer, save_measured
+from refusal.comparison.readings import circuit_drops, window_drops
+from refusal.comparison.transfer import measure_direct, voting_layers
 from refusal.models.chat import ChatModel
 from refusal.models.sites import Site
 
@@ -55,7 +57,7 @@ def discover(
     settings: Settings,
     attribute: Attribute,
 ) -> dict[str, Any]:
-    """Run the study; write circuits, ``{model}_comparison.json``, ``attribution.h5`` and ``verdict.json``.
+    """Run the study; write circuits, what was measured (:mod:`refusal.comparison.measured`), comparison and verdict.
 
     Args:
         chat: The model.
@@ -73,16 +75,14 @@ def discover(
     """
     material = gather(chat, store, saes, settings)
     found = find_circuits(material, attribute, model=model, fingerprint=fingerprint)
-    evaluations = _evaluate(found)
-    knock_outs = KnockOuts(chat, material.contrast, material.tokens, batch_size=settings.batch_size)
-    direct = measure_direct(knock_outs, material.voting, seed=settings.seed) if len(material.voting) > 1 else None
+    sides = _sides(material, found, attribute, model=model, fingerprint=fingerprint)
+    circuits = [*found.circuits.values(), *(sides.circuits.values() if sides else ())]
+    measured = _measure(material, found, sides)
     named = {"schema_version": SCHEMA_VERSION, "model": model, "data": data, "fingerprint": fingerprint}
     comparison = {
         **named,
         **_counts(material),
-        "transfer": _transfer(material, found, knock_outs, direct),
-        **_overlap(material, found, direct.start if direct else 0),
-        "separate": None,
+        **findings(measured, measured.how),
         "agreement": [
             {
                 "site": line.site,
@@ -93,24 +93,78 @@ def discover(
             }
             for line in agreement(found.train, found.importances, rng=material.generator(1))
         ],
-        "evaluation": evaluations,
+        "evaluation": _evaluate(found),
         "behaviour": _behaviour(material, found),
     }
-    if settings.separate_safe_toxic:
-        pairs, comparison["separate"] = _separate(material, found, attribute, model=model, fingerprint=fingerprint)
-        for circuit in pairs:
-            save_circuit(folder, circuit)
-    for circuit in found.circuits.values():
+    for circuit in circuits:
         save_circuit(folder, circuit)
-    attribution = Attribution(
-        dict(found.importances), material.table["id"].tolist(), settings.method, settings.baseline, settings.positions
-    )
-    save_attribution(folder / "attribution.h5", attribution)
+    save_measured(folder, measured)
     write_json(folder / f"{clean_name(model)}_comparison.json", comparison)
     quality = {name: store.manifest[name] for name in ("score_auc", "refusal_rate")}
+    direct = measured.transfer.direct if measured.transfer else None
     verdict = {**named, **conclude(material, comparison, direct), **quality, "seed": settings.seed}
     write_json(folder / "verdict.json", verdict)
     return verdict
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Circuits of safe, hard and toxic prompts, against the baseline zero."""
+
+    circuits: Mapping[Key, Circuit]
+    importances: Mapping[Site, Importances]
+    """Of all prompts of the material."""
+
+
+def _sides(material: Material, found: Found, attribute: Attribute, *, model: str, fingerprint: str) -> _Sides | None:
+    """Find each category's circuit on each side; None where they are not asked for."""
+    if not material.settings.separate_safe_toxic:
+        return None
+    train, heldout = found.train.with_baseline("zero"), found.heldout.with_baseline("zero")
+    of_train = attribute(train)
+    circuits = circuits_with(
+        material.settings, train, of_train, model=model, fingerprint=fingerprint, sides=SPLIT_SIDES
+    )
+    return _Sides(circuits, joined(of_train, attribute(heldout)))
+
+
+def _measure(material: Material, found: Found, sides: _Sides | None) -> Measured:
+    """Knock directions out, and put everything together that the comparison follows from."""
+    settings, contrast = material.settings, material.contrast
+
+    def attribution(importances: Mapping[Site, Importances], baseline: str) -> Attribution:
+        ids = material.table["id"].tolist()
+        return Attribution(dict(importances), ids, settings.method, baseline, settings.positions)
+
+    return Measured(
+        categories=list(contrast.categories),
+        category=contrast.category,
+        split=material.table["split"].to_numpy(dtype=str),
+        refused=contrast.refused,
+        effect=contrast.effect(),
+        voting=material.voting,
+        n_layers=contrast.n_layers,
+        how=Comparing(settings.node_threshold, settings.permutations, settings.bootstrap, settings.seed),
+        attribution=attribution(found.importances, settings.baseline),
+        directions={site: material.directions(site) for site in found.train.sites},
+        transfer=_transfer(material, found) if len(material.voting) > 1 else None,
+        separate=attribution(sides.importances, "zero") if sides else None,
+        with_circuit={
+            side: np.array([sides.circuits[category, side].has_circuit for category in contrast.categories])
+            for side in SPLIT_SIDES
+        }
+        if sides
+        else {},
+    )
+
+
+def _transfer(material: Material, found: Found) -> Transfer:
+    """Measure the three readings."""
+    knock_outs = KnockOuts(material.chat, material.contrast, material.tokens, batch_size=material.settings.batch_size)
+    direct = measure_direct(knock_outs, material.voting, seed=material.settings.seed)
+    directions = {site: material.directions(site) for site in material.saes if site.is_write}
+    circuit = circuit_drops(knock_outs, found.circuits, found.features, directions, direct.start)
+    return Transfer(direct, knock_outs.rows, circuit, window_drops(knock_outs, direct.start))
 
 
 def _evaluate(found: Found) -> list[dict[str, Any]]:
@@ -153,81 +207,3 @@ def _counts(material: Material) -> dict[str, Any]:
         "n_layers": contrast.n_layers,
         "last_voting_layer": voting_layers(contrast.n_layers) - 1,
     }
-
-
-def _transfer(material: Material, found: Found, knock_outs: KnockOuts, direct: Direct | None) -> dict[str, Any]:
-    """Return the three readings; None where one cannot be measured."""
-    if direct is None:
-        return {"direct": None, "circuit": None, "window": None}
-    directions = {site: material.directions(site) for site in material.saes if site.is_write}
-    by_circuit = circuit_drops(knock_outs, found.circuits, found.features, directions, direct.start)
-    drops = {"circuit": by_circuit, "window": window_drops(knock_outs, direct.start)}
-    voting, bootstrap = material.voting, material.settings.bootstrap
-    readings: dict[str, Any] = {
-        "direct": direct_reading(direct, voting, material.effect, bootstrap=bootstrap, rng=material.generator(2))
-    }
-    for number_of_reading, (name, measured) in enumerate(drops.items()):
-        rng = material.generator(3 + number_of_reading)
-        readings[name] = reading(measured, voting, bootstrap=bootstrap, rng=rng) if measured else None
-    return readings
-
-
-def _overlap(material: Material, found: Found, start: int) -> dict[str, Any]:
-    """Return similarities by site, and of those together that the index is about, and the tests."""
-    contrast, settings = material.contrast, material.settings
-    rows = np.flatnonzero(contrast.refused)
-    directions = {site: material.directions(site) for site in found.train.sites}
-
-    def features(sites: Sequence[Site]) -> overlap.Features:
-        n_categories = len(contrast.categories)
-        return overlap.join(found.importances, directions, sites, rows, contrast.category[rows], n_categories)
-
-    rng = material.generator(5)
-    stop = voting_layers(contrast.n_layers)
-    by_site = [
-        {
-            "site": str(site),
-            "votes": site.is_write and site.layer < stop,
-            "biased": not site.is_write,
-            "measures": overlap.similarities(features([site]), threshold=settings.node_threshold, rng=rng),
-        }
-        for site in found.train.sites
-    ]
-    together = _compared_together(found.train.sites, start, stop)
-    return {
-        "sites": by_site,
-        "combined": {
-            "sites": [str(site) for site in together],
-            "measures": overlap.similarities(features(together), threshold=settings.node_threshold, rng=rng),
-        },
-        "tests": overlap.tests(
-            features(_compared_together(found.train.sites, 0, stop)), n=settings.permutations, rng=material.generator(6)
-        ),
-    }
-
-
-def _compared_together(sites: Sequence[Site], start: int, stop: int) -> list[Site]:
-    """Return the component writes of blocks start .. stop - 1; without any, all sites that are there."""
-    return [site for site in sites if site.is_write and start <= site.layer < stop] or list(sites)
-
-
-def _separate(
-    material: Material, found: Found, attribute: Attribute, *, model: str, fingerprint: str
-) -> tuple[list[Circuit], dict[str, Any]]:
-    """Return the safe and toxic circuits of each category, against the baseline zero, and their comparison."""
-    settings, contrast = material.settings, material.contrast
-    train, heldout = found.train.with_baseline("zero"), found.heldout.with_baseline("zero")
-    of_train = attribute(train)
-    circuits = circuits_with(settings, train, of_train, model=model, fingerprint=fingerprint, sides=("safe", "toxic"))
-    importances = joined(of_train, attribute(heldout))
-    directions = {site: material.directions(site) for site in train.sites}
-    together = _compared_together(train.sites, 0, voting_layers(contrast.n_layers))
-    sides = {}
-    for side in ("safe", "toxic"):
-        has_circuit = np.array([circuits[category, side].has_circuit for category in contrast.categories])
-        in_split = (material.table["split"] == side).to_numpy(dtype=bool)
-        rows = np.flatnonzero(in_split & has_circuit[contrast.category])
-        category = contrast.category[rows]
-        sides[side] = overlap.join(importances, directions, together, rows, category, len(contrast.categories))
-    compared = overlap.separate(sides["safe"], sides["toxic"], n=settings.permutations, rng=material.generator(7))
-    return list(circuits.values()), compared

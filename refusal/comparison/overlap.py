@@ -90,27 +90,31 @@ def tests(features: Features, *, n: int, rng: np.random.Generator) -> dict[str, 
     }
 
 
-def separate(safe: Features, toxic: Features, *, n: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Compare safe with toxic circuits: cosines within each side, and of each safe with each toxic circuit.
+def separate(sides: Mapping[str, Features], *, n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Compare circuits of sides: cosines within each, and of safe and of hard circuits with toxic ones.
 
-    A circuit without prompts or importance gives None. Each picture has a p value: of test (b) within a side, and for
-    the cross picture of the overlap of both sides' mean circuits.
+    The last two are ``cross`` and ``over_refusal``. A circuit without prompts or importance gives None. Each picture
+    has a p value: of test (b) within a side, and for the last two of the overlap of both sides' mean circuits.
     """
     cosine = measures()["cosine"]
-    sides = {"safe": safe, "toxic": toxic}
-    means = {side: features.means() for side, features in sides.items()}
     found: dict[str, Any] = {}
     for side, features in sides.items():
         ceiling = noise_ceilings(
             features.values, features.category, features.n_categories, cosine, rng=rng, splits=CEILING_SPLITS
         )
         p = tests(features, n=n, rng=rng)["above_chance"]["p"]
-        found[f"within_{side}"] = {"matrix": matrix(means[side], cosine), "ceiling": ceiling, "p": p}
-    activity = _activity(sparse.csr_array(sparse.vstack([safe.values, toxic.values])))
-    overall = np.stack([means["safe"].mean(0), means["toxic"].mean(0)])
-    test = permutation.above_chance(overall, activity, site=safe.site, rng=rng, n=n)
-    cross = [[cosine(a, b) for b in means["toxic"]] for a in means["safe"]]
-    return {**found, "cross": {"matrix": cross, "p": test.p}}
+        found[f"within_{side}"] = {"matrix": matrix(features.means(), cosine), "ceiling": ceiling, "p": p}
+    for name, side in {"cross": "safe", "over_refusal": "hard"}.items():
+        found[name] = _across(sides[side], sides["toxic"], n=n, rng=rng)
+    return found
+
+
+def _across(one: Features, other: Features, *, n: int, rng: np.random.Generator) -> dict[str, Any]:
+    """Return the cosine of each circuit of one side (row) with each of another, and p of their overlap."""
+    cosine, means = measures()["cosine"], (one.means(), other.means())
+    activity = _activity(sparse.csr_array(sparse.vstack([one.values, other.values])))
+    test = permutation.above_chance(np.stack([m.mean(0) for m in means]), activity, site=one.site, rng=rng, n=n)
+    return {"matrix": [[cosine(a, b) for b in means[1]] for a in means[0]], "p": test.p}
 
 
 def _activity(importances: sparse.csr_array) -> np.ndarray:

@@ -27,7 +27,8 @@ from refusal.report.matrices import read_matrix
 from refusal.report.panels import HOW_TO_READ_CROSS, cross_panel, separate_panels, similarity_panels
 from refusal.report.sites import in_words
 from refusal.report.study import Study
-from refusal.report.words import agrees, claims, extremes, traps
+from refusal.report.traps import traps
+from refusal.report.words import agrees, claims, extremes, over_refusal
 from refusal.style import inline_svg
 
 READINGS = {
@@ -186,8 +187,9 @@ def _separate(study: Study, pictures: Mapping[str, str]) -> list[Block]:
     within = separate_panels(study.comparison)
     cross = cross_panel(study.comparison)
     text = (
-        "One circuit from a category's safe prompts and one from its toxic ones, both against a model in which nothing "
-        "is active, so that the two can be compared; what every prompt uses is in both."
+        "One circuit from a category's safe prompts and one from its toxic ones (and one from hard ones that were "
+        "refused), all against a model in which nothing is active, so that they can be compared; what every prompt "
+        "uses is in all of them."
     )
     how = [Text(" ".join(HOW_TO_READ_CROSS))] if cross.matrix and cross.matrix.defined() else []
     return [
@@ -195,6 +197,7 @@ def _separate(study: Study, pictures: Mapping[str, str]) -> list[Block]:
         Heatmaps(within, pictures["separate"], "Similarity within the safe and within the toxic circuits"),
         Heatmaps([cross], pictures["cross"], "Safe circuits against toxic circuits"),
         *how,
+        Text(over_refusal(study)),
     ]
 
 

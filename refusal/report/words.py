@@ -1,4 +1,4 @@
-"""The sentences of a report: the verdict, the reasons for doubt, the traps, the place among published claims."""
+"""The sentences of a report: the verdict, the reasons for doubt, over-refusal, the place among published claims."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from refusal.comparison.verdict import MODULAR_BELOW, MONOLITHIC_ABOVE
-from refusal.report.blocks import interval, number, share
+from refusal.report.blocks import interval, number, p_value, share
 from refusal.report.matrices import read_matrix, short
 from refusal.report.study import Study
 
@@ -16,6 +16,11 @@ ANSWERS = {
     "groups": "{model} refuses by separate mechanisms, one for each of {groups} groups of harm categories",
     "mixed": "{model} refuses by mechanisms that its harm categories share in part",
     "inconclusive": "Whether {model} refuses by one mechanism or by several, this study cannot say",
+}
+ALIKE = {
+    "monolithic": "Over-refusal is the same circuit as refusal",
+    "mixed": "Over-refusal shares a part of the circuit of refusal",
+    "modular": "Over-refusal is another circuit than refusal",
 }
 LOW_SHARE, DAMAGE = 0.5, 1.2  # of the refusal that the knock-out explains
 LOW_AUC = 0.9
@@ -100,62 +105,6 @@ def _bounds(reading: Mapping[str, Any]) -> tuple[float, float]:
     return (reading["index"], reading["index"]) if low is None or high is None else (low, high)
 
 
-def traps(study: Study) -> list[tuple[str, str]]:
-    """Return (trap, sentence) for each of the four traps that this study could have stepped into."""
-    sites, start = study.comparison["sites"], study.direct.get("start")
-    found = _early_layers(study)
-    if start is not None and any(not site["biased"] and int(site["site"].rsplit("_", 1)[-1]) < start for site in sites):
-        found.append(
-            (
-                "Detection looks modular in every model",
-                f"At component writes before layer {start} the model detects a category, by directions of its own. "
-                "Low similarity there is no sign of separate mechanisms, and has no vote.",
-            )
-        )
-    if any(site["biased"] for site in sites):
-        found.append(
-            (
-                "The residual stream carries detection along",
-                "Similarity at residual sites is biased towards modular: what was detected earlier still flows there. "
-                "They are shown, marked as biased, and not counted.",
-            )
-        )
-    found += _last_layers(study)
-    found.append(
-        (
-            "One direction that opens every category proves nothing",
-            "The mean direction over all categories contains a part of each, and removing it stops every refusal "
-            "even where nothing is shared. Here each direction comes from one category and is tested on another.",
-        )
-    )
-    return found
-
-
-def _early_layers(study: Study) -> list[tuple[str, str]]:
-    """The first trap, where an early start would have given another index."""
-    steps, index = study.direct.get("by_start") or [], study.verdict.get("index")
-    early = steps[0]["index"] if steps else None
-    if index is None or early is None or abs(early - index) <= APART:
-        return []
-    looks = "shared" if early > index else "separate"
-    text = (
-        f"Started at layer {steps[0]['start']}, transfer is {number(early)}: gathering evidence of harm looks {looks}, "
-        f"whatever the decision does. The index is read at the latest start that works, N = {study.verdict['layer']}."
-    )
-    return [("Gathering evidence is not deciding", text)]
-
-
-def _last_layers(study: Study) -> list[tuple[str, str]]:
-    """The third trap, where layers without a vote were measured."""
-    last = study.comparison["last_voting_layer"]
-    late = [s["index"] for s in study.direct.get("by_start") or [] if s["start"] > last and s["index"] is not None]
-    if not late:
-        return []
-    figures = number(late[0]) if len(late) == 1 else f"{number(min(late))} to {number(max(late))}"
-    text = f"All refusals end in the same first tokens: layers after {last} have no vote (transfer there: {figures})."
-    return [("The last layers look shared in every model", text)]
-
-
 def _place(index: float | None, verdict: str) -> str | None:
     """The zone that the index lies in, None where the study is inconclusive."""
     if index is None or verdict == "inconclusive":
@@ -190,6 +139,28 @@ def claims(study: Study) -> list[tuple[str, str, str]]:
         ("Distinct directions over a small shared core (Joad et al., 2026)", "0.3 to 0.7", says("mixed")),
         ("A direction for each category, nothing shared", "under 0.3", says("modular")),
     ]
+
+
+def over_refusal(study: Study) -> str:
+    """Return whether over-refusal is the same circuit as refusal, in one sentence; empty without separate circuits."""
+    separate = study.comparison.get("separate") or {}
+    hard, safe = (_mean_diagonal(separate.get(name), study) for name in ("over_refusal", "cross"))
+    if not separate:
+        return ""
+    if hard is None:
+        return "Over-refusal cannot be compared: no category has a circuit on hard prompts that the model refused."
+    same = ALIKE["monolithic" if hard > MONOLITHIC_ABOVE else "modular" if hard < MODULAR_BELOW else "mixed"]
+    against = "" if safe is None else f", that of safe and toxic prompts {number(safe)}"
+    chance = p_value(separate["over_refusal"].get("p"))
+    return (
+        f"{same}: circuits of a category's refused hard prompts and of its toxic ones have a mean cosine of "
+        f"{number(hard)} (overlap above chance: p = {chance}){against}."
+    )
+
+
+def _mean_diagonal(picture: Mapping[str, Any] | None, study: Study) -> float | None:
+    matrix = read_matrix(picture, study.comparison)
+    return matrix.mean_diagonal() if matrix else None
 
 
 def extremes(study: Study) -> str:

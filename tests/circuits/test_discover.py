@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from refusal.circuits.attribution import atp
+from refusal.circuits.circuit import SPLIT_SIDES
 from refusal.circuits.discover import circuit_means, circuits_of, effect
 from refusal.circuits.importances import Importances
 from tests.circuits.linear import random_experiment
@@ -33,25 +34,28 @@ def test_one_circuit_for_each_category_with_what_made_it() -> None:
 def test_separate_circuits_need_the_baseline_zero() -> None:
     experiment = random_experiment()
     with pytest.raises(ValueError, match="zero"):
-        circuits_of(experiment, atp.attribute(experiment), **NAMES, sides=("safe", "toxic"))  # type: ignore[arg-type]
+        circuits_of(experiment, atp.attribute(experiment), **NAMES, sides=SPLIT_SIDES)  # type: ignore[arg-type]
 
 
 def test_separate_circuits_are_over_the_prompts_of_their_splits() -> None:
     experiment = random_experiment(baseline="zero")
+    experiment.refused = experiment.refused.copy()
+    experiment.refused[[3, 7]] = True
     importances = atp.attribute(experiment)
-    circuits = circuits_of(experiment, importances, **NAMES, sides=("safe", "toxic"))  # type: ignore[arg-type]
-    # Prompts 2, 6 and 10 are the safe ones, all of ``hate``; ``privacy`` has hard ones instead, which are on no side.
-    assert {key: circuit.n_prompts for key, circuit in circuits.items()} == {
-        ("hate", "safe"): 3,
-        ("hate", "toxic"): 3,
-        ("privacy", "safe"): 0,
-        ("privacy", "toxic"): 3,
+    circuits = circuits_of(experiment, importances, **NAMES, sides=SPLIT_SIDES)  # type: ignore[arg-type]
+    # Prompts 2, 6 and 10 are safe ones, of ``hate``; 3, 7 and 11 are hard ones, of ``privacy``, two of them refused.
+    rows = {
+        ("hate", "safe"): [2, 6, 10],
+        ("hate", "hard"): [],
+        ("hate", "toxic"): [0, 4, 8],
+        ("privacy", "safe"): [],
+        ("privacy", "hard"): [3, 7],
+        ("privacy", "toxic"): [1, 5, 9],
     }
-    for circuit in circuits.values():
-        rows = experiment.rows_in(circuit.category, circuit.side)
-        assert circuit.n_prompts == len(rows)
-        site = experiment.sites[0]
-        expected = importances[site].values.toarray()[rows].sum(0) / max(len(rows), 1)
+    assert {key: circuit.n_prompts for key, circuit in circuits.items()} == {key: len(own) for key, own in rows.items()}
+    site = experiment.sites[0]
+    for key, circuit in circuits.items():
+        expected = importances[site].values.toarray()[rows[key]].sum(0) / max(len(rows[key]), 1)
         for node in circuit.nodes:
             if node.site == str(site) and node.feature >= 0:
                 assert node.importance == pytest.approx(expected[node.feature], rel=1e-4)
@@ -65,7 +69,7 @@ def test_a_safe_side_without_effect_has_no_circuit(strength: float, has_circuit:
     importances = {
         site: Importances(str(site), sparse.csr_array(values), np.zeros(12, np.float32)) for site in experiment.sites
     }
-    circuits = circuits_of(experiment, importances, **NAMES, sides=("safe", "toxic"))  # type: ignore[arg-type]
+    circuits = circuits_of(experiment, importances, **NAMES, sides=SPLIT_SIDES)  # type: ignore[arg-type]
     assert circuits["hate", "toxic"].has_circuit
     assert circuits["hate", "safe"].has_circuit is has_circuit
     assert bool(circuits["hate", "safe"].nodes) is has_circuit

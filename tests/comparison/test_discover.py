@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from refusal import InputError
 from refusal.activations.store import ActivationStore
 from refusal.circuits.attribution import atp
-from refusal.circuits.circuit import load_circuit
+from refusal.circuits.circuit import SPLIT_SIDES, load_circuit
 from refusal.circuits.importances import load_attribution
 from refusal.comparison.discover import discover
+from refusal.comparison.findings import findings
 from refusal.comparison.material import Settings
+from refusal.comparison.measured import load_measured
 from refusal.models.planted_plan import Plan
 from refusal.models.sites import parse_site
 from refusal.prompts.prompt import CATEGORIES
@@ -78,7 +81,7 @@ def run(
     **settings: Any,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the verdict and the comparison, read back from strict JSON."""
-    saes = {parse_site(name): exact_sae(study.chat.d_model) for name in ("mlp_2", "residuals_2")}
+    saes = {parse_site(name): exact_sae(study.chat.d_model) for name in SITES}
     verdict = discover(
         study.chat,
         Store(study, change),
@@ -100,6 +103,7 @@ def run(
 
 
 FILE = "planted_comparison.json"
+SITES = ("mlp_2", "residuals_2")
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +143,63 @@ def test_only_component_writes_of_voting_blocks_vote(whole: tuple[Path, dict, di
 def test_files_can_be_read_back(whole: tuple[Path, dict, dict]) -> None:
     folder, _, comparison = whole
     circuits = [load_circuit(path) for path in sorted(folder.glob("*circuit*.json"))]
-    assert {(c.category, c.side) for c in circuits} == {(c, s) for c in CHOSEN for s in ("all", "safe", "toxic")}
+    assert {(c.category, c.side) for c in circuits} == {(c, s) for c in CHOSEN for s in ("all", *SPLIT_SIDES)}
     attribution = load_attribution(folder / "attribution.h5")
     assert len(attribution.prompt_ids) == sum(counts["used"] for counts in comparison["counts"].values()) == 3 * 3 * 12
+
+
+def again(folder: Path, study: PlantedStudy, **changes: Any) -> dict[str, Any]:
+    """What is found when the study on disk is compared again, without its model."""
+    sae = exact_sae(study.chat.d_model)
+    directions = {parse_site(name): sae.directions.numpy() for name in SITES}
+    measured = load_measured(folder, directions)
+    return json.loads(json.dumps(findings(measured, replace(measured.how, **changes))))
+
+
+def test_what_was_measured_gives_the_same_comparison_again(study: PlantedStudy, whole: tuple[Path, dict, dict]) -> None:
+    folder, _, comparison = whole
+    found = again(folder, study)
+    assert found == {name: comparison[name] for name in found}
+    assert set(found) == {"transfer", "sites", "combined", "tests", "separate"}
+
+
+def test_other_thresholds_change_what_follows_from_them(study: PlantedStudy, whole: tuple[Path, dict, dict]) -> None:
+    folder, _, comparison = whole
+    found = again(folder, study, node_threshold=1.0, permutations=9)
+    measures, before = (of["sites"][SITES.index("residuals_2")]["measures"] for of in (found, comparison))
+    assert measures["cosine"]["matrix"] == before["cosine"]["matrix"]
+    assert measures["node_jaccard"]["matrix"] != before["node_jaccard"]["matrix"]
+    p = found["tests"]["distinguishable"]["p"]
+    assert p * 10 == pytest.approx(round(p * 10))  # (1 + b) / (1 + 9)
+    assert found["transfer"] == comparison["transfer"]
+
+
+def test_a_study_without_an_index_can_be_compared_again(study: PlantedStudy, tmp_path: Path) -> None:
+    _, comparison = run(study, tmp_path, refuse_nothing_in(*CHOSEN[1:]))
+    found = again(tmp_path, study)
+    assert found == {name: comparison[name] for name in found}
+
+
+def test_a_damaged_file_of_what_was_measured_is_one_line(study: PlantedStudy, tmp_path: Path) -> None:
+    run(study, tmp_path)
+    path = tmp_path / "transfer.h5"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"transfer\.h5 is damaged; delete it, or rebuild it with force=true"):
+        again(tmp_path, study)
+    path.unlink()
+    with pytest.raises(InputError, match=r"there is no .*transfer\.h5; rebuild it with force=true"):
+        again(tmp_path, study)
+
+
+def test_over_refusal_is_compared_where_hard_prompts_are_refused(study: PlantedStudy, tmp_path: Path) -> None:
+    def over_refusing(table: pd.DataFrame) -> pd.DataFrame:
+        first_of_toxic = table["split"].eq("toxic") & (table.groupby(["category", "split", "fold"]).cumcount() < 3)
+        return table.assign(split=table["split"].mask(first_of_toxic, "hard"))
+
+    _, comparison = run(study, tmp_path, over_refusing, separate_safe_toxic=True)
+    separate = comparison["separate"]
+    assert np.diag(separate["over_refusal"]["matrix"]).min() > 0.95  # hard prompts that are toxic ones in truth
+    assert separate["over_refusal"]["p"] <= 0.02
 
 
 def refuse_nothing_in(*categories: str) -> Callable[[pd.DataFrame], pd.DataFrame]:

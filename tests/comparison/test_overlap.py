@@ -90,25 +90,45 @@ def test_too_few_prompts_have_no_p(prompts: list[int]) -> None:
     json.dumps(overlap.similarities(few, threshold=0.1, rng=rng()), allow_nan=False)
 
 
-def test_safe_and_toxic_circuits() -> None:
-    # Safe prompts of every category use feature 5; toxic ones as above, but those of c use feature 5, too.
+def test_safe_hard_and_toxic_circuits() -> None:
+    # Safe prompts of every category use feature 5; toxic ones as above, but those of c use feature 5, too. Hard ones of
+    # a and b are as the toxic ones; of c there are none.
     toxic = SHARED.copy()
     toxic[40:, 5] = 1
     safe = np.zeros_like(SHARED)
     safe[:, 5] = 1
-    found = overlap.separate(features(safe, CATEGORY, 3), features(toxic, CATEGORY, 3), n=99, rng=rng())
+    sides = {
+        "safe": features(safe, CATEGORY, 3),
+        "hard": features(SHARED[:40], CATEGORY[:40], 3),
+        "toxic": features(toxic, CATEGORY, 3),
+    }
+    found = overlap.separate(sides, n=99, rng=rng())
     np.testing.assert_allclose(found["within_safe"]["matrix"], np.ones((3, 3)))
     np.testing.assert_allclose(found["within_toxic"]["matrix"][0], [1, 1, 0], atol=1e-12)
     np.testing.assert_allclose(found["cross"]["matrix"], [[0, 0, 0.5**0.5]] * 3, atol=1e-12)
-    assert 0 < found["cross"]["p"] <= 1
+    np.testing.assert_allclose(found["over_refusal"]["matrix"][:2], [[1, 1, 0]] * 2, atol=1e-12)
+    assert found["over_refusal"]["matrix"][2] == [None] * 3
+    for picture in ("cross", "over_refusal"):
+        assert 0 < found[picture]["p"] <= 1
 
 
-def test_one_side_without_any_circuit() -> None:
+def test_over_refusal_by_the_features_of_refusal_is_above_chance() -> None:
+    one, other = rng().standard_normal((2, 200))  # all features are equally active
+    toxic = np.stack([one] * 3)[CATEGORY] + 0.1 * rng().standard_normal((60, 200))
+    for hard, is_above in ((toxic, True), (np.stack([other] * 3)[CATEGORY], False)):
+        sides = {"safe": features(hard, CATEGORY, 3), "hard": features(hard, CATEGORY, 3)}
+        found = overlap.separate({**sides, "toxic": features(toxic, CATEGORY, 3)}, n=199, rng=rng())["over_refusal"]
+        assert (found["p"] <= 0.02) is is_above
+        assert (min(map(min, found["matrix"])) > 0.9) is is_above
+
+
+def test_a_side_without_any_circuit() -> None:
     nothing = features(np.zeros((0, 6)), [], 3)
-    for safe in (nothing, features(np.zeros_like(SHARED), CATEGORY, 3)):
-        found = overlap.separate(safe, features(SHARED, CATEGORY, 3), n=19, rng=rng())
-        assert found["within_safe"]["p"] is found["cross"]["p"] is None
-        assert found["cross"]["matrix"] == [[None] * 3] * 3
+    whole = features(SHARED, CATEGORY, 3)
+    for empty in (nothing, features(np.zeros_like(SHARED), CATEGORY, 3)):
+        found = overlap.separate({"safe": empty, "hard": empty, "toxic": whole}, n=19, rng=rng())
+        assert found["within_safe"]["p"] is found["cross"]["p"] is found["over_refusal"]["p"] is None
+        assert found["cross"]["matrix"] == found["over_refusal"]["matrix"] == [[None] * 3] * 3
         json.dumps(found, allow_nan=False)
-    found = overlap.separate(nothing, nothing, n=19, rng=rng())
+    found = overlap.separate(dict.fromkeys(("safe", "hard", "toxic"), nothing), n=19, rng=rng())
     assert found["cross"]["p"] is None

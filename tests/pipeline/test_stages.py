@@ -116,6 +116,10 @@ def test_two_processes_at_once_build_once(tmp_path: Path, study: Path) -> None:
     assert not leftovers(tmp_path)
 
 
+SIDES = ("", "_safe", "_hard", "_toxic")
+MEASURED = ("attribution.h5", "attribution_separate.h5", "transfer.h5")
+
+
 def test_every_artifact_has_its_name(tmp_path: Path) -> None:
     options = ("sampler=uniform", "circuits=ig", "circuits.separate_safe_toxic=true")
     thresholds = ("circuits.node_threshold=0.1", "circuits.edge_threshold=0.01")
@@ -137,8 +141,8 @@ def test_every_artifact_has_its_name(tmp_path: Path) -> None:
         }
     (circuits,) = [path for path in (home / "circuits").iterdir() if path.is_dir()]
     categories = ("hate", "privacy", "violence")
-    named = {f"planted_{category}{side}_circuit.json" for category in categories for side in ("", "_safe", "_toxic")}
-    expected = {*named, "planted_comparison.json", "attribution.h5", "verdict.json", "card.json"}
+    named = {f"planted_{category}{side}_circuit.json" for category in categories for side in SIDES}
+    expected = {*named, "planted_comparison.json", "verdict.json", "card.json", *MEASURED}
     assert {path.name for path in circuits.iterdir()} == expected
     circuit = load_circuit(circuits / "planted_hate_circuit.json")
     assert (circuit.method, circuit.has_circuit) == ("ig", True)

@@ -115,12 +115,13 @@ def _planted(rng: np.random.Generator) -> tuple[dict[str, Any], dict[str, Any]]:
         "within_safe": {"matrix": grouped(labels, 0.8, 0.7, rng, 0.05), "ceiling": [0.9] * 10, "p": 0.41},
         "within_toxic": {"matrix": grouped(labels, 0.95, 0.4, rng, 0.03), "ceiling": [0.97] * 9 + [None], "p": 0.0001},
         "cross": {"matrix": [[float(v) for v in row] for row in rng.uniform(0.0, 0.25, (10, 10))], "p": 0.62},
+        "over_refusal": {"matrix": grouped(labels, 0.9, 0.4, rng, 0.0), "p": 0.0002},
     }
     comparison["separate"]["cross"]["matrix"][9] = [None] * 10
     index = comparison["transfer"]["direct"]["index"]
     reason = "the whole interval lies between 0.3 and 0.7"
     verdict = whole_verdict(comparison, "mixed", reason, index, index - 0.05, index + 0.05)
-    verdict["effective_circuits"] = 2.2
+    verdict["effective_circuits"], verdict["late_share"] = 2.2, 0.18
     verdict["groups"] = [[name for name, group in zip(TEN, labels, strict=True) if group == g] for g in range(3)]
     return verdict, comparison
 

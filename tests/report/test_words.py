@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from refusal.report.study import Study
-from refusal.report.words import agrees, claims, doubts, extremes, sentence, traps
+from refusal.report.words import agrees, claims, doubts, extremes, over_refusal, sentence
 
 VERDICT: dict[str, Any] = {
     "model": "m",
@@ -89,18 +89,35 @@ def test_agreement_of_readings(other: dict[str, Any] | None, expected: bool | No
     assert agrees({"index": 0.55, "low": 0.5, "high": 0.6}, other) is expected
 
 
-def test_only_the_traps_that_apply_are_named(studies: dict[str, Study]):
-    def named(case: str) -> list[str]:
-        return [lead for lead, _ in traps(studies[case])]
+@pytest.mark.parametrize(
+    ("cosine", "start"),
+    [
+        (0.9, "Over-refusal is the same circuit as refusal: "),
+        (0.5, "Over-refusal shares a part of the circuit of refusal: "),
+        (0.1, "Over-refusal is another circuit than refusal: "),
+    ],
+)
+def test_over_refusal_is_one_sentence_with_its_test(studies: dict[str, Study], cosine: float, start: str):
+    study = studies["planted"]
+    separate = {
+        "over_refusal": {"matrix": [[cosine, 0.0], [0.0, cosine]], "p": 0.0002},
+        "cross": {"matrix": [[0.2, 1.0], [1.0, 0.1]], "p": 0.6},
+    }
+    comparison = {**study.comparison, "categories": ["a", "b"], "voting": ["a", "b"], "separate": separate}
+    text = over_refusal(replace(study, comparison=comparison))
+    assert text.startswith(start)
+    assert (
+        f"a mean cosine of {cosine:.2f} (overlap above chance: p = 0.0002), that of safe and toxic prompts 0.15."
+        in text
+    )
 
-    assert len(named("planted")) == 5
-    assert "Gathering evidence is not deciding" in named("planted")
-    assert "Gathering evidence is not deciding" not in named("noisy")  # no early start says anything else
-    assert named("one_site") == [
-        "The last layers look shared in every model",
-        "One direction that opens every category proves nothing",
-    ]
-    assert any("transfer is 0.98" in text for _, text in traps(studies["planted"]))
+
+def test_without_over_refusal_there_is_nothing_to_compare(studies: dict[str, Study]):
+    assert over_refusal(studies["noisy"]) == ""  # no separate circuits
+    study = studies["planted"]
+    nothing = {**study.comparison["separate"], "over_refusal": {"matrix": [[None] * 10] * 10, "p": None}}
+    text = over_refusal(replace(study, comparison={**study.comparison, "separate": nothing}))
+    assert text.startswith("Over-refusal cannot be compared: no category has a circuit on hard prompts")
 
 
 def test_the_result_is_placed_among_the_published_claims(studies: dict[str, Study]):
