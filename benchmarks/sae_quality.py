@@ -42,12 +42,12 @@ FAST = Work(Shape(16, 64, 4, 64), 5, Shape(16, 32, 2, 64), 20, 32)
 LR_FACTORS = (1.0, 5.0, 10.0, 20.0)
 FVU, RECOVERY = 0.41, 0.95
 RECOVERING = ("topk", "batch_topk")
-CONF = Path(__file__).parents[1] / "conf" / "sae"
+ARCHITECTURES = Path(__file__).parents[1] / "refusal" / "sae" / "architectures"
 
 
 def main() -> int:
     """Run the command; return its exit status."""
-    known = sorted(path.stem for path in CONF.glob("[!_]*.yaml"))
+    known = sorted(path.stem for path in ARCHITECTURES.glob("[!_]*.py"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     peers_python = os.environ.get("REFUSAL_PEERS_PYTHON")
     parser.add_argument("--peers", metavar="PYTHON", default=peers_python, help="python of the peers' environment")
