@@ -37,7 +37,9 @@ def command(main: Main) -> Callable[..., int]:
         try:
             return main(arguments)
         except InputError as error:
-            print(f"error: {error}", file=sys.stderr)
+            from refusal.terminal import plain  # of rich, which nothing needs that goes well
+
+            print(f"error: {plain(str(error))}", file=sys.stderr)
             return 1
 
     return run

@@ -32,7 +32,9 @@ FREE = (
     "refusal.arguments",
     "refusal.progress",
     "refusal.style",
+    "refusal.terminal",
     "refusal.config.schemas",
+    "refusal.config.suggest",
 )  # anyone may import from these
 EDGE = ("refusal.config", "refusal.callbacks", "collect", "train", "discover")  # import what they need, and Hydra
 FILES = sorted([*(ROOT / "refusal").rglob("*.py"), *ROOT.glob("*.py")])

@@ -7,17 +7,17 @@ shard. The exit status is 1 where anything is not as it was written, with a line
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
 
 from refusal.activations.inspection import Inspection, Norms, find_stores, inspect_store
 from refusal.activations.shard import SECTIONS
 from refusal.arguments import Parser, command
 from refusal.models.sites import parse_site
 from refusal.prompts.prompt import SPLITS
+from refusal.terminal import page, plain, print_table
 
 DESCRIPTION = "Show what a store of activations holds: shards, strata, norms, labels; and compare every checksum."
 EXAMPLES = """\
@@ -26,7 +26,6 @@ examples:
   python -m refusal.activations.inspect outputs/planted --fast
   python -m refusal.activations.inspect outputs/planted/activations/*/shard-0000-*.h5
 """
-FILE_WIDTH = 160  # of a page that is no terminal
 MOST_FAILED = 20  # that are listed
 
 
@@ -42,13 +41,13 @@ def show(inspection: Inspection, console: Console) -> None:
         for shard in shards
     ]
     headers = ["shard", "category", "split", "fold", "prompts", *sections, "bytes", "stored as"]
-    _print(console, headers, rows, words=(0, 1, 2, 3, len(headers) - 1))
-    _print(console, ["stratum", "shards", "prompts", "rows", "bytes"], _strata(inspection), words=(0,))
+    print_table(console, headers, rows, words=(0, 1, 2, 3, len(headers) - 1))
+    print_table(console, ["stratum", "shards", "prompts", "rows", "bytes"], _strata(inspection), words=(0,))
     if inspection.norms:
         headers = ["site", "rows", *(f"{name} norm" for name in ("mean", "median", "largest")), "NaN or infinite"]
-        _print(console, headers, _norms(inspection), words=(0, 1))
+        print_table(console, headers, _norms(inspection), words=(0, 1))
     if inspection.labels:
-        _print(console, ["refused", *SPLITS], _refused(inspection), words=(0,))
+        print_table(console, ["refused", *SPLITS], _refused(inspection), words=(0,))
     console.print(_remarks(inspection), soft_wrap=True)
 
 
@@ -113,21 +112,7 @@ def _remarks(inspection: Inspection) -> str:
         lines.append(f"problems: {len(inspection.problems)}")
     else:
         lines.append("every checksum is right" if inspection.has_values else "the structure is right; values not read")
-    return _plain("\n".join(lines))
-
-
-def _print(console: Console, headers: Sequence[str], rows: Iterable[Sequence[str]], words: Sequence[int]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for i, header in enumerate(headers):
-        table.add_column(header, justify="left" if i in words else "right", no_wrap=i not in words, overflow="fold")
-    for row in rows:
-        table.add_row(*map(_plain, row))
-    console.print(table, "")
-
-
-def _plain(text: str) -> str:
-    """The text without characters that would steer a terminal: names and ids come from anyone's data."""
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    return plain("\n".join(lines))
 
 
 def _parser() -> Parser:
@@ -142,16 +127,14 @@ def _parser() -> Parser:
 @command
 def main(arguments: Sequence[str] | None) -> int:
     """Run the command; return its exit status."""
-    console = Console(markup=False, highlight=False, emoji=False)
-    if not console.is_terminal:
-        console.width = FILE_WIDTH
+    console = page()
     options = _parser().parse_args(arguments)
     inspections = [inspect_store(path, values=not options.fast) for path in find_stores(options.path)]
     for inspection in inspections:
         show(inspection, console)
     problems = [problem for inspection in inspections for problem in inspection.problems]
     for problem in problems:
-        print(f"error: {_plain(str(problem))}", file=sys.stderr)
+        print(f"error: {plain(str(problem))}", file=sys.stderr)
     return 1 if problems else 0
 
 
