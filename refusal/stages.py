@@ -223,7 +223,8 @@ def discover(study: Study) -> None:
         seed=study.seed,
     )
     names = {str(site): study.sae(study.read_with(site)).name for site in study.sites}
-    with publish(study.circuits, _card(study, saes=names)) as folder:
+    source = {"source": str(study.source), "is_folder": isinstance(study.source, Path), "revision": study.revision}
+    with publish(study.circuits, _card(study, saes=names, model=source)) as folder:
         chat = load_model(study)
         discover(
             chat,

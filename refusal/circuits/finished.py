@@ -13,6 +13,8 @@ from typing import Any
 
 from refusal import InputError
 from refusal.artifacts import CARD, read_json
+from refusal.circuits.circuit import Circuit, load_circuit
+from refusal.config.suggest import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -54,3 +56,18 @@ def finished(folder: Path) -> Finished:
     report = home / "report" / "studies" / fingerprint if place == circuits else said_in
     card = read_json(circuits / CARD) if (circuits / CARD).is_file() else {}
     return Finished(home, report, circuits, card)
+
+
+def circuits_of_study(study: Finished, category: str | None = None, side: str = "all") -> list[Circuit]:
+    """Return a study's circuits of one side, of all categories or of one.
+
+    Raises:
+        InputError: There is none of this category, or a file is damaged.
+    """
+    paths = sorted(study.circuits.glob("*_circuit.json"))
+    circuits = {circuit.category: circuit for circuit in map(load_circuit, paths) if circuit.side == side}
+    if category is None:
+        return list(circuits.values())
+    if category not in circuits:
+        raise InputError(f"there is no circuit of '{category}' in {study.circuits}: {did_you_mean(category, circuits)}")
+    return [circuits[category]]
