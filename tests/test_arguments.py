@@ -10,6 +10,8 @@ from refusal.arguments import Parser, command
 
 MODULES = (
     "refusal.activations.inspect",
+    "refusal.circuits.export",
+    "refusal.circuits.steer",
     "refusal.comparison.compare",
     "refusal.prompts.analyze",
     "refusal.report.build",
@@ -26,6 +28,16 @@ def test_a_mistake_of_the_user_is_one_line_and_exit_status_1(capsys: pytest.Capt
 
     assert main(["a"]) == 1
     assert capsys.readouterr().err == "error: nothing is right in ['a']\n"
+
+
+def test_names_in_a_mistake_do_not_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    @command
+    def main(arguments: Sequence[str] | None) -> int:
+        """Fail."""
+        raise InputError("did you mean \x1b[2Jhate?")
+
+    assert main([]) == 1
+    assert capsys.readouterr().err == "error: did you mean \ufffd[2Jhate?\n"
 
 
 def test_a_command_keeps_its_exit_status_and_texts_their_lines() -> None:
