@@ -118,7 +118,7 @@ def _print_two(found: Mapping[str, Any]) -> None:
         name = f"{study['model']} ({study['fingerprint']})"
         print(f"{name}: {study['verdict']}, {_index(headline, study['layer'])}; on what both share {_number(index)}")
     prompts = found["prompts"]
-    print(f"{len(found['categories'])} categories, {prompts['drawn']} prompts that one of them refuses")
+    print(f"{len(found['categories'])} categories, {prompts['drawn']} prompts that at least one refuses")
     bounds = f"{_number(found['low'])} to {_number(found['high'])}"
     says = {None: "undefined", True: "they differ", False: "no difference shown"}[found["differs"]]
     verdicts = "different verdicts" if found["verdicts_differ"] else "the same verdict"
@@ -127,7 +127,8 @@ def _print_two(found: Mapping[str, Any]) -> None:
         first, second = at["features"]
         print(
             f"  {site}: {at['matched']} of {first} and {second} features match (mean cosine "
-            f"{_number(at['matched_cosine'])}); circuits against themselves {_number(_mean(at['cosine'].values()))}"
+            f"{_number(at['matched_cosine'])}); circuits against themselves: cosine "
+            f"{_number(_mean(at['cosine'].values()))}, net direction {_number(_mean(at['net_direction'].values()))}"
         )
 
 

@@ -6,7 +6,8 @@
    prompts have in common cancels in the difference of the indices.
 3. Its interval is widened, as that of an index is, by the errors of both studies' directions and by calibration's.
 4. Where both have autoencoders at a site, of models of the same width, features are matched by decoder direction
-   (:mod:`refusal.comparison.matching`), and each category's circuit is compared with itself in the other study.
+   (:mod:`refusal.comparison.matching`), and each category's circuit is compared with itself in the other study: in
+   matched features, and by its net direction, which needs no features to recur.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from refusal.comparison.direction_noise import direction_sd
 from refusal.comparison.matching import aligned, match
 from refusal.comparison.measured import Measured
 from refusal.comparison.readings import number
-from refusal.comparison.similarity import measures
+from refusal.comparison.similarity import cosine
 from refusal.comparison.transfer import Drops, index_of
 from refusal.comparison.verdict import RESIDUAL_SD
 from refusal.models.sites import Site
@@ -122,7 +123,7 @@ def _restricted(measured: Measured, names: Sequence[str], drawn: Sequence[str]) 
 
 
 def _recurrence(one: Measured, other: Measured, names: Sequence[str]) -> dict[str, Any]:
-    """Return, by site, how the features that matter match, and the cosine of each category's circuits in them."""
+    """Return, by site, how the features that matter match, and how alike each category's circuits are."""
     found = {}
     for site in sorted(set(one.directions) & set(other.directions)):
         if one.directions[site].shape[1] == other.directions[site].shape[1]:
@@ -131,17 +132,24 @@ def _recurrence(one: Measured, other: Measured, names: Sequence[str]) -> dict[st
 
 
 def _recurrence_at(one: Measured, other: Measured, names: Sequence[str], site: Site) -> dict[str, Any]:
-    means = [_means(measured, names, site) for measured in (one, other)]
-    used = [np.flatnonzero(of_study.any(0)) for of_study in means]
-    matching = match(one.directions[site][used[0]], other.directions[site][used[1]])
-    pairs = zip(*aligned(means[0][:, used[0]], means[1][:, used[1]], matching), strict=True)
-    cosine = measures()["cosine"]
+    first, second = (_means(measured, names, site) for measured in (one, other))
+    used = [np.flatnonzero(of_study.any(0)) for of_study in (first, second)]
+    first, second = first[:, used[0]], second[:, used[1]]
+    directions = one.directions[site][used[0]], other.directions[site][used[1]]
+    matching = match(*directions)
+    nets = first @ directions[0], second @ directions[1]
     return {
         "features": [len(features) for features in used],
         "matched": len(matching.cosine),
         "matched_cosine": number(float(matching.cosine.mean())) if len(matching.cosine) else None,
-        "cosine": {name: cosine(a, b) for name, (a, b) in zip(names, pairs, strict=True)},
+        "cosine": _by_name(names, *aligned(first, second, matching)),
+        "net_direction": _by_name(names, *nets),
     }
+
+
+def _by_name(names: Sequence[str], first: np.ndarray, second: np.ndarray) -> dict[str, float | None]:
+    """Return the cosine of each row with the other's, by category."""
+    return {name: cosine.similarity(a, b) for name, a, b in zip(names, first, second, strict=True)}
 
 
 def _means(measured: Measured, names: Sequence[str], site: Site) -> np.ndarray:

@@ -116,10 +116,27 @@ def test_circuits_recur_in_features_that_are_only_numbered_otherwise() -> None:
         other, attribution=replace(other.attribution, importances={SITE: moved}), directions={SITE: np.eye(3)[order]}
     )
     at = difference(one, permuted, bootstrap=20, seed=0)["circuits"]["mlp_2"]
-    assert at == {"features": [3, 3], "matched": 3, "matched_cosine": 1.0, "cosine": dict.fromkeys(NAMES, 1.0)}
-    strange = replace(other, directions={SITE: -np.eye(3)})
-    at = difference(one, strange, bootstrap=20, seed=0)["circuits"]["mlp_2"]
-    assert at == {"features": [3, 3], "matched": 0, "matched_cosine": None, "cosine": dict.fromkeys(NAMES, 0.0)}
+    alike = dict.fromkeys(NAMES, 1.0)
+    assert at == {
+        **{"features": [3, 3], "matched": 3, "matched_cosine": 1.0},
+        **{"cosine": alike, "net_direction": alike},
+    }
+
+
+def test_a_feature_that_is_split_recurs_in_its_net_direction_alone() -> None:
+    # Of each axis the other study has two features, which lean away from it by 50 degrees to either side.
+    one, other = study(0.5), study(0.5)
+    axes = np.eye(6)
+    along, away = np.cos(np.radians(50)), np.sin(np.radians(50))
+    split = np.concatenate([along * axes[:3] + away * axes[3:], along * axes[:3] - away * axes[3:]])
+    of_site = other.attribution.importances[SITE]
+    halves = sparse.csr_array(np.tile(of_site.values.toarray() / 2, (1, 2)))
+    attribution = replace(other.attribution, importances={SITE: replace(of_site, values=halves)})
+    other = replace(other, attribution=attribution, directions={SITE: split})
+    at = difference(replace(one, directions={SITE: axes[:3]}), other, bootstrap=20, seed=0)["circuits"]["mlp_2"]
+    assert (at["features"], at["matched"], at["matched_cosine"]) == ([3, 6], 0, None)
+    assert at["cosine"] == dict.fromkeys(NAMES, 0.0)
+    assert list(at["net_direction"].values()) == pytest.approx([1.0] * 3)
 
 
 def test_models_of_other_widths_have_no_features_in_common() -> None:
