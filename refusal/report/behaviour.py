@@ -30,6 +30,7 @@ def behaviour_sections(comparison: Mapping[str, Any]) -> list[Section]:
         return []
     kinds = list(dict.fromkeys((row["prompts"], row["intervention"]) for row in rows))
     of_kind = {kind: [row for row in rows if (row["prompts"], row["intervention"]) == kind] for kind in kinds}
+    by_prompts = {name: [row for row in rows if row["prompts"] == name] for name, _ in kinds}
     caption = (
         "Means over categories, on held-out prompts. Refused: share of prompts whose greedy response refuses. Score: "
         "mean refusal score. KL: how far the next token's distribution moves; on complied prompts it is the price. "
@@ -40,7 +41,7 @@ def behaviour_sections(comparison: Mapping[str, Any]) -> list[Section]:
     blocks: list[Block] = [
         Text(HOW_TO_READ),
         Table(headers, lines, caption, words=(1,)),
-        Fold("Each category", [_by_category(kinds, rows)]),
+        Fold("Each category", [_by_category(prompts, of_prompts) for prompts, of_prompts in by_prompts.items()]),
     ]
     return [Section("What the circuits do to refusals", "behaviour", blocks)]
 
@@ -54,16 +55,19 @@ def _line(kind: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> list[str]
     return [*named, share(rate), number(score, 1), number(kl, 3)]
 
 
-def _by_category(kinds: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A line a category, a column an intervention: refusal rate, and the score in brackets."""
-    found = {(row["category"], row["prompts"], row["intervention"]): row for row in rows}
-    headers = ["Category", *(f"{prompts}: {NAMES.get(name, name)}" for prompts, name in kinds)]
-    lines = []
-    for category in dict.fromkeys(row["category"] for row in rows):
-        cells = [found.get((category, *kind)) for kind in kinds]
-        lines.append([category, *("–" if cell is None else _cell(cell) for cell in cells)])
-    return Table(headers, lines, "Share of prompts refused, and in brackets the mean refusal score in nats.")
+def _by_category(prompts: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a category, a column an intervention: refusal rate, and in brackets the figure that says more."""
+    names = list(dict.fromkeys(str(row["intervention"]) for row in rows))
+    found = {(row["category"], row["intervention"]): row for row in rows}
+    lines = [
+        [category, *(_cell(found[category, name]) for name in names)]
+        for category in dict.fromkeys(row["category"] for row in rows)
+    ]
+    bracket = "the mean refusal score" if prompts == "refused" else "the KL"
+    caption = f"{prompts.capitalize()} prompts: share refused, and in brackets {bracket} in nats."
+    return Table(["Category", *(NAMES.get(name, name) for name in names)], lines, caption)
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    return f"{share(row['refusal_rate'])} ({number(row['score'], 1)})"
+    more = number(row["score"], 1) if row["prompts"] == "refused" else number(row["kl"], 3)
+    return f"{share(row['refusal_rate'])} ({more})"

@@ -9,15 +9,13 @@ from tests.report.parts import interventions
 Rows = list[dict[str, Any]]
 
 
-def tables(rows: Rows) -> tuple[Table, Table]:
-    """The table of means, and the folded one with a line a category."""
+def tables(rows: Rows) -> tuple[Table, list[Table]]:
+    """The table of means, and the folded ones with a line a category: refused prompts, and complied ones."""
     (section,) = behaviour_sections({"behaviour": rows})
     means, fold = section.blocks[1:]
     assert isinstance(means, Table)
     assert isinstance(fold, Fold)
-    inner = fold.blocks[0]
-    assert isinstance(inner, Table)
-    return means, inner
+    return means, [block for block in fold.blocks if isinstance(block, Table)]
 
 
 def test_means_give_each_category_the_same_weight():
@@ -32,12 +30,14 @@ def test_means_give_each_category_the_same_weight():
     assert [row[0] for row in means.rows] == ["refused"] * 6 + ["complied"] * 7
 
 
-def test_a_category_without_complied_prompts_has_dashes():
+def test_a_category_without_complied_prompts_is_in_one_table_only():
     rows = [row for row in interventions("hate") if row["prompts"] == "refused"] + interventions("fraud")
-    _, each = tables(rows)
-    assert list(each.rows[0])[:3] == ["hate", "100 % (5.2)", "0 % (-6.1)"]
-    assert list(each.rows[0])[-7:] == ["–"] * 7
-    assert each.headers[-1] == "complied: circuit switched on"
+    _, (refused, complied) = tables(rows)
+    assert list(refused.rows[0])[:3] == ["hate", "100 % (5.2)", "0 % (-6.1)"]  # the score
+    assert [row[0] for row in refused.rows] == ["hate", "fraud"]
+    assert [row[0] for row in complied.rows] == ["fraud"]
+    assert list(complied.rows[0])[:3] == ["fraud", "0 % (0.000)", "0 % (0.011)"]  # the divergence
+    assert complied.headers[-1] == "circuit switched on"
 
 
 def test_a_study_that_did_not_intervene_has_no_section():
