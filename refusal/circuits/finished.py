@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from refusal import InputError
+from refusal.activations.store import MANIFEST
 from refusal.artifacts import CARD, read_json
 from refusal.circuits.circuit import Circuit, load_circuit
 from refusal.config.suggest import did_you_mean
@@ -33,8 +34,23 @@ class Finished:
     @property
     def saes(self) -> dict[str, Path]:
         """The folders of the autoencoders that the circuits were read with, by site; those that are there."""
-        folders = {site: self.home / "saes" / site / name for site, name in (self.card.get("saes") or {}).items()}
+        return self._folders(self.card.get("saes") or {})
+
+    @property
+    def side_saes(self) -> dict[str, dict[str, Path]]:
+        """The same of circuits of safe, hard and toxic prompts, by side; empty where there are none."""
+        return {side: self._folders(names) for side, names in (self.card.get("side_saes") or {}).items()}
+
+    def _folders(self, names: Mapping[str, str]) -> dict[str, Path]:
+        folders = {site: self.home / "saes" / site / name for site, name in names.items()}
         return {site: folder for site, folder in folders.items() if (folder / "cfg.json").is_file()}
+
+    @property
+    def store(self) -> Path | None:
+        """A store of the activations that the circuits were found with, if there is one."""
+        manifests = sorted(self.home.glob(f"activations/*/{MANIFEST}"))
+        own = (path.parent for path in manifests if read_json(path).get("content") == self.card.get("content", ""))
+        return next(own, None)
 
 
 def finished(folder: Path) -> Finished:

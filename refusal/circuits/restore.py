@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from refusal import InputError
-from refusal.activations.store import MANIFEST, ActivationStore
-from refusal.artifacts import read_json
+from refusal.activations.store import ActivationStore
 from refusal.circuits.experiment import Experiment
 from refusal.circuits.finished import Finished
 from refusal.models.chat import ChatModel, load_chat_model
@@ -40,10 +39,11 @@ class Restored:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """The prompts outside calibration, with their labels."""
+        """The prompts outside calibration, with their labels, of the categories that there are circuits of."""
         table = self.store.prompts()
+        trained = table["category"][table["fold"] == "train"]
         usable = self.store.evidence() & np.isin(table["fold"], ("train", "heldout"))
-        return table[usable].reset_index(drop=True)
+        return table[usable & np.isin(table["category"], trained)]
 
     @property
     def phrases(self) -> Sequence[str]:
@@ -79,8 +79,9 @@ def restore(study: Finished) -> Restored:
     missing = set(study.card.get("saes") or {}) - set(study.saes)
     if missing:
         raise InputError(f"the autoencoder of {min(missing)} is not in {study.home / 'saes'}; run discover.py again")
-    store = ActivationStore(_store(study))
-    return Restored(study, load_model(study), store)
+    if study.store is None:
+        raise InputError(f"the study's activations are not in {study.home / 'activations'}; run discover.py again")
+    return Restored(study, load_model(study), ActivationStore(study.store))
 
 
 def load_model(study: Finished) -> ChatModel:
@@ -102,11 +103,3 @@ def load_model(study: Finished) -> ChatModel:
         chat_template=None if template is None else read_template(Path(template).expanduser()),
         **{name: options[name] for name in AS_CONFIGURED},
     )
-
-
-def _store(study: Finished) -> Path:
-    manifests = sorted(study.home.glob(f"activations/*/{MANIFEST}"))
-    for manifest in manifests:
-        if read_json(manifest).get("content") == study.card.get("content", ""):
-            return manifest.parent
-    raise InputError(f"the activations of the study are not in {study.home / 'activations'}; run discover.py again")

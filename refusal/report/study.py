@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from refusal import InputError
-from refusal.activations.store import MANIFEST, is_complete
+from refusal.activations.store import is_complete
 from refusal.artifacts import CARD, read_json
 from refusal.circuits.circuit import Circuit, load_circuit
 from refusal.circuits.finished import finished
@@ -62,16 +62,9 @@ def find(folder: Path) -> Folders:
         study.circuits,
         data_analysis if data_analysis.is_dir() else None,
         tuple(study.saes.values()),
-        _store_of(home, card),
+        study.store,
         _quality_of(home, card),
     )
-
-
-def _store_of(home: Path, card: Mapping[str, Any]) -> Path | None:
-    """A store of the activations that the circuits were found with, if there is one."""
-    manifests = sorted(home.glob(f"activations/*/{MANIFEST}"))
-    of_study = [path.parent for path in manifests if read_json(path).get("content") == card.get("content", "")]
-    return next(iter(of_study), None)
 
 
 def _quality_of(home: Path, card: Mapping[str, Any]) -> Path | None:

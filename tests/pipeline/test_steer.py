@@ -65,12 +65,18 @@ def test_anyones_prompts_are_answered_and_hostile_texts_are_cleaned(
     assert [line.split()[0] for line in out.splitlines()[-4:-1]] == CATEGORIES
 
 
-def test_a_study_that_has_moved_is_steered_as_well(
+def test_a_study_that_has_moved_is_steered_and_what_it_lacks_is_named(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(home, tmp_path / "elsewhere")
     monkeypatch.chdir(tmp_path)
     assert run(capsys, "elsewhere", "--category", "hate", "--n", "1")[0] == 0
+    shutil.rmtree("elsewhere/saes/mlp_2")
+    assert "the autoencoder of mlp_2 is not in" in run(capsys, "elsewhere", "--category", "hate")[2]
+    shutil.copytree(home / "saes" / "mlp_2", "elsewhere/saes/mlp_2")
+    Path("elsewhere/activations").rename("elsewhere/gone")
+    assert "the study's activations are not in" in run(capsys, "elsewhere", "--category", "hate")[2]
+    Path("elsewhere/gone").rename("elsewhere/activations")
     (card,) = Path("elsewhere").glob("circuits/*/card.json")
     write_json(card, {key: value for key, value in read_json(card).items() if key != "model"})
     assert "does not say where its model is" in run(capsys, "elsewhere", "--category", "hate")[2]
