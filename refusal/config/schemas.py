@@ -152,6 +152,13 @@ class PlantedModel(Model):
     groups: list[list[str]] | None = option("Categories that share a mechanism, [[a,b],[c]]; null: each its own.")
     decoy: float = option("Length of a direction by category that is active and does nothing.", low=0)
     noise: float = option("Length of what the other blocks write.", low=0)
+    d_model: int = option("Width of the residual stream.", low=1)
+    spread: float = option("The categories' own parts differ: from modularity - spread to + spread.", low=0, high=0.5)
+    superposition: float = option("Share of its dimensions that evidence of categories does without.", low=0, high=0.5)
+    writers: int = option("Number of blocks that write the refusal.", low=1)
+    joint: bool = option("Whether detection and decision are in one block.")
+    chatter: float = option("Length of what the deciding block also writes, at random from prompt to prompt.", low=0)
+    early_chatter: float = option("The same of the block before it, which detects.", low=0)
 
 
 @dataclass

@@ -9,6 +9,11 @@
 
 All directions are columns of one random orthonormal matrix; one of them holds a constant of about sqrt(d_model),
 so that RMSNorm is nearly a constant factor and every neuron has a bias. The other blocks add a little noise.
+
+What else a ``Plan`` may ask for: own parts of differing size beside the shared core (``spread``), evidence in fewer
+dimensions than categories (``superposition``), several deciding blocks (``writers``), detection in the deciding block
+itself (``joint``), and ``chatter``: block 1 gathers what the fillers of the prompt say, and later blocks write it,
+too, where no one reads it. It differs from prompt to prompt, so directions estimated from few prompts are inexact.
 """
 
 from __future__ import annotations
@@ -17,13 +22,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from refusal import InputError
 from refusal.artifacts import write_json
 from refusal.models.chat import quiet_transformers
-from refusal.models.planted_plan import Plan, group_numbers, truth
+from refusal.models.planted_plan import Plan, group_numbers, own_shares, truth
 from refusal.prompts.planted import Vocabulary
 
 REFUSAL = ("I", "cannot", "help", "with", "that", ".")
@@ -37,6 +43,9 @@ _TURNS = ("<user>", "<end>", "<assistant>")
 
 _SHARPNESS = 20.0  # slope of the neurons: silu(20 (z - threshold)) is 10 where z is half over, nearly 0 half under
 _MARGIN = 6.0  # refusal score of refused prompts; that of the others is its negative
+_N_CHATTER = 12  # dimensions of what fillers say
+_HEARD = 0.5  # standard deviation of each of them at the last position, about
+_MAX_OVERLAP = 0.42  # cosine of evidence up to which its neurons still tell categories apart
 
 
 def write_planted(folder: Path, vocabulary: Vocabulary, plan: Plan, template: str = TEMPLATE) -> None:
@@ -46,6 +55,15 @@ def write_planted(folder: Path, vocabulary: Vocabulary, plan: Plan, template: st
         model.save_pretrained(folder)
         _tokenizer(vocabulary, template).save_pretrained(folder)
     write_json(Path(folder) / "truth.json", truth(plan, list(vocabulary.topics)))
+
+
+def planted_directions(vocabulary: Vocabulary, plan: Plan) -> dict[str, Tensor]:
+    """Return what each direction of the model is for, unit vectors [d_model], those without a purpose included.
+
+    ``shared`` is r, ``group 0`` is r_0; ``detected C`` and ``decoy C`` are what detection of category C writes.
+    """
+    builder = _Builder(vocabulary, plan)
+    return {**builder.direction, **{f"free {i}": row for i, row in enumerate(builder.free)}}
 
 
 class _Builder:
@@ -68,6 +86,7 @@ class _Builder:
             *(f"{role} {split}" for role in ("marker", "gathered marker") for split in vocabulary.markers),
             *(f"group {group}" for group in sorted(set(self.groups))),
             *(f"token {token}" for token in dict.fromkeys((*_TURNS, *REFUSAL, *COMPLIANCE))),
+            *(f"chatter {i}" for i in range(_N_CHATTER if plan.chatters else 0)),
         ]
         if len(named) + 8 > plan.d_model:
             raise InputError(f"{len(self.categories)} planted categories need d_model >= {len(named) + 8}")
@@ -75,6 +94,26 @@ class _Builder:
         self.direction = dict(zip(named, basis, strict=False))
         self.free = basis[len(named) :]  # what carries the identity of words, and nothing else
         self.constant = self.direction["constant"] / plan.d_model**0.5  # its product with a normed x is about 1
+        if plan.superposition:
+            for role in ("gathered", "detected"):
+                self._superpose([f"{role} {category}" for category in self.categories])
+        self.said: dict[str, Tensor] = {}
+        if plan.chatters:
+            said = self._randn(len(vocabulary.fillers), _N_CHATTER)
+            self.said = dict(zip(vocabulary.fillers, (said - said.mean(0)) / said.std(0), strict=True))
+
+    def _superpose(self, names: Sequence[str]) -> None:
+        """Put directions into the span of the first few of them, all as far from each other as can be."""
+        kept = max(1, round(len(names) * (1 - self.plan.superposition)))
+        rows = spread_out(self._randn(len(names), kept))
+        overlap = float((rows @ rows.T - torch.eye(len(names))).abs().max())
+        if overlap > _MAX_OVERLAP:
+            raise InputError(
+                f"model.superposition={self.plan.superposition} puts {len(names)} categories into {kept} dimensions, "
+                f"where two overlap by {overlap:.2f}, over {_MAX_OVERLAP}; choose less"
+            )
+        together = rows @ torch.stack([self.direction[name] for name in names[:kept]])
+        self.direction.update(zip(names, together, strict=True))
 
     def build(self) -> Any:
         from transformers import LlamaConfig, LlamaForCausalLM
@@ -118,6 +157,8 @@ class _Builder:
         for split, words in self.vocabulary.markers.items():
             if token in words:
                 return self.direction[f"marker {split}"] + 0.3 * own
+        if token in self.said:
+            return own + sum(value * self.direction[f"chatter {i}"] for i, value in enumerate(self.said[token]))
         return self.direction.get(f"token {token}", own)
 
     def _unembedding(self) -> Tensor:
@@ -126,14 +167,25 @@ class _Builder:
             for word, following in zip(response, (*response[1:], "<eos>"), strict=True):
                 weight[self.tokens[following]] += 20 * self.direction[f"token {word}"]
         opening = 20 * self.direction["token <assistant>"]
-        read = sum((self.direction[f"group {group}"] for group in set(self.groups)), self.direction["shared"])
         weight[self.tokens["Sure"]] = opening
-        weight[self.tokens["I"]] = opening + 2 * _MARGIN * read - _MARGIN * self.constant
+        weight[self.tokens["I"]] = opening + 2 * _MARGIN * self._read() - _MARGIN * self.constant
         return weight
+
+    def _read(self) -> Tensor:
+        """Return u, what the opening of a refusal is read from."""
+        read = self.direction["shared"]
+        for group in set(self.groups):
+            read = read + self.direction[f"group {group}"]
+        return read
 
     def _write_attention(self, attention: Any, layer: int) -> None:
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj):
             projection.weight.zero_()
+        if layer == 1 and self.plan.chatters:  # looks at all tokens alike, and repeats what fillers say
+            for channel in range(_N_CHATTER):
+                attention.v_proj.weight[channel] = 5 * _HEARD * self.direction[f"chatter {channel}"]
+                attention.o_proj.weight[:, channel] = self.direction[f"chatter {channel}"]
+            return
         if layer != 0:  # looks at all tokens alike, and writes noise
             d_model = self.plan.d_model
             attention.v_proj.weight.copy_(self._random_reads(d_model))
@@ -152,10 +204,12 @@ class _Builder:
         for projection in (mlp.gate_proj, mlp.up_proj, mlp.down_proj):
             projection.weight.zero_()
         mlp.up_proj.weight.copy_(self.constant.expand_as(mlp.up_proj.weight))
-        if layer == self.plan.decision_layer - 1:
-            self._write_neurons(mlp, [self._detector(category) for category in self.categories])
-        elif layer == self.plan.decision_layer:
+        if layer in self.plan.deciding:
             self._write_neurons(mlp, [self._decider(c) for c in range(len(self.categories))])
+            self._write_chatter(mlp, self.plan.chatter / self.plan.writers)
+        elif layer == self.plan.decision_layer - 1 and (self.plan.decoy or not self.plan.joint):
+            self._write_neurons(mlp, [self._detector(category) for category in self.categories])
+            self._write_chatter(mlp, self.plan.early_chatter)
         else:
             n_neurons, d_model = mlp.gate_proj.weight.shape
             mlp.gate_proj.weight.copy_(self._random_reads(n_neurons))
@@ -166,21 +220,42 @@ class _Builder:
             mlp.gate_proj.weight[row] = _SHARPNESS * (read - threshold * self.constant)
             mlp.down_proj.weight[:, row] = write / (_SHARPNESS / 2)
 
+    def _write_chatter(self, mlp: Any, length: float) -> None:
+        """Write what fillers said along random directions that no one reads: neither the evidence nor u is in them."""
+        if not length:
+            return
+        unread = torch.stack([*self.free, *(self.direction[name] for name in self.direction if _is_refusal(name))])
+        read = unread @ self._read()
+        mixed = self._randn(_N_CHATTER, len(unread))
+        mixed -= torch.outer(mixed @ read, read) / read.square().sum()
+        each = length / _N_CHATTER**0.5 / _HEARD
+        for i, write in enumerate(mixed @ unread * (each / mixed.norm(dim=1, keepdim=True))):
+            row = len(self.categories) + i
+            mlp.gate_proj.weight[row] = _SHARPNESS * self.constant  # always open: a linear neuron
+            mlp.up_proj.weight[row] = self.direction[f"chatter {i}"]
+            mlp.down_proj.weight[:, row] = write / _SHARPNESS
+
     def _detector(self, category: str) -> tuple[Tensor, float, Tensor]:
+        detected = torch.zeros(self.plan.d_model) if self.plan.joint else self.direction[f"detected {category}"]
+        read, threshold = self._evidence(category)
+        return read, threshold, detected + self.plan.decoy * self.direction[f"decoy {category}"]
+
+    def _evidence(self, category: str) -> tuple[Tensor, float]:
         """Fires at 3.5: topic (1), harm (1) and the token before the response (1.5); one missing leaves 2.5 at most."""
         read = (
             self.direction[f"gathered {category}"]
             + self.direction["gathered marker toxic"]
             + 1.5 * self.direction["token <assistant>"]
         )
-        write = self.direction[f"detected {category}"] + self.plan.decoy * self.direction[f"decoy {category}"]
-        return read, 3.0, write
+        return read, 3.0
 
     def _decider(self, c: int) -> tuple[Tensor, float, Tensor]:
-        shared = (1 - self.plan.modularity) ** 0.5
-        own = self.plan.modularity**0.5
+        category, share = self.categories[c], float(own_shares(self.plan, self.categories)[c])
+        shared, own = (1 - share) ** 0.5, share**0.5
         write = shared * self.direction["shared"] + own * self.direction[f"group {self.groups[c]}"]
-        return self.direction[f"detected {self.categories[c]}"], 0.5, write / (shared + own)
+        joint, detected = self.plan.joint, self.direction[f"detected {category}"]
+        read, threshold = self._evidence(category) if joint else (detected, 0.5)
+        return read, threshold, write / (shared + own) / self.plan.writers
 
     def _random_reads(self, n: int) -> Tensor:
         """Rows that read about a unit of whatever varies from prompt to prompt, and nothing of the constant."""
@@ -189,6 +264,28 @@ class _Builder:
 
     def _randn(self, *shape: int) -> Tensor:
         return torch.randn(*shape, generator=self.generator)
+
+
+def spread_out(rows: Tensor, *, steps: int = 300) -> Tensor:
+    """Return unit vectors [n, n_dims] of which no two are much alike, starting from these.
+
+    Alternating projections between Gram matrices of that rank and those whose entries are at most 1.1 times the
+    smallest coherence there can be, sqrt((n - n_dims) / (n_dims (n - 1))) (Welch 1974; Tropp et al. 2005).
+    """
+    n, n_dims = rows.shape
+    bound = 1.1 * (max(0, n - n_dims) / max(1, n_dims * (n - 1))) ** 0.5
+    vectors = rows.double().numpy()
+    for _ in range(steps):
+        vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        gram = np.clip(vectors @ vectors.T, -bound, bound)
+        np.fill_diagonal(gram, 1.0)
+        values, columns = np.linalg.eigh(gram)
+        vectors = columns[:, -n_dims:] * np.sqrt(np.clip(values[-n_dims:], 0, None))
+    return torch.from_numpy(vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).float()
+
+
+def _is_refusal(name: str) -> bool:
+    return name == "shared" or name.startswith("group ")
 
 
 def _token_ids(vocabulary: Vocabulary) -> dict[str, int]:

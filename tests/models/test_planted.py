@@ -1,19 +1,25 @@
 """The planted model refuses exactly where a topic meets a harm word, and its truth is in closed form."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from refusal import InputError
 from refusal.artifacts import read_json
+from refusal.comparison.knockout import WRITES
+from refusal.comparison.transfer import contrast_directions, measure_drops, unit_directions
 from refusal.models.chat import ChatModel, load_chat_model
-from refusal.models.planted import write_planted
+from refusal.models.planted import spread_out, write_planted
 from refusal.models.planted_plan import Plan, truth
 from refusal.models.refusal_score import refused
 from refusal.prompts.planted import make_vocabulary, planted_prompts
 from refusal.prompts.prompt import CATEGORIES, Prompt
+from tests.comparison.planted_study import plant
 
 GROUPS = (CATEGORIES[:4], CATEGORIES[4:7], CATEGORIES[7:])
 
@@ -32,6 +38,10 @@ def responses(chat: ChatModel, prompts: list[Prompt]) -> list[str]:
         Plan(modularity=1.0),
         Plan(n_layers=9, decision_layer=5, decoy=1.0, seed=3),
         Plan(modularity=1.0, groups=GROUPS, seed=1),
+        Plan(modularity=0.5, spread=0.5, superposition=0.3),
+        Plan(modularity=0.5, n_layers=8, decision_layer=3, writers=3, chatter=1.0),
+        Plan(modularity=0.5, joint=True, decoy=1.0, d_model=160),
+        Plan(modularity=0.5, joint=True, writers=2, superposition=0.25, chatter=3.0, d_model=192),
     ],
     ids=str,
 )
@@ -52,6 +62,7 @@ def test_toxic_prompts_are_refused_and_no_others(plan: Plan, tmp_path: Path):
         (Plan(modularity=1.0), 0.0),
         (Plan(modularity=1.0, groups=GROUPS), 24 / 90),  # pairs within groups of 4, 3, 3: 12 + 6 + 6
         (Plan(modularity=0.5, groups=GROUPS), 0.5 + 0.5 * 24 / 90),
+        (Plan(modularity=0.25, superposition=0.3, writers=2, joint=True, decoy=1.0, chatter=2.0), 0.75),
     ],
     ids=str,
 )
@@ -70,6 +81,47 @@ def test_the_truth_is_that_of_the_written_weights(tmp_path: Path):
     matrix = (writes @ writes.T) * (writes @ read)[:, None] / (writes @ read)[None, :]
     expected = np.array(read_json(tmp_path / "truth.json")["transfer"])
     np.testing.assert_allclose(matrix.numpy(), expected, atol=1e-4)
+
+
+OTHERWISE = [
+    {"modularity": 0.5, "spread": 0.4},
+    {"modularity": 0.5, "superposition": 0.3, "decoy": 1.0},
+    {"modularity": 0.5, "n_layers": 8, "decision_layer": 3, "writers": 2},
+    {"modularity": 0.5, "joint": True, "decoy": 1.0, "groups": (CATEGORIES[:2], CATEGORIES[2:5])},
+    {"modularity": 0.25, "chatter": 0.2, "spread": 0.2},
+]
+
+
+@pytest.mark.parametrize("options", OTHERWISE, ids=str)
+def test_knocking_out_the_written_directions_transfers_as_the_truth_says(options: dict[str, Any]):
+    plan, categories = Plan(**options), CATEGORIES[:5]
+    study = plant(plan, categories=categories, n=6)
+    written = np.zeros((2, len(categories), plan.n_layers, len(WRITES), plan.d_model), dtype=np.float32)
+    for layer in plan.deciding:
+        columns = study.chat.model.model.layers[layer].mlp.down_proj.weight[:, : len(categories)]
+        written[:, :, layer, WRITES.index("mlp")] = columns.detach().numpy().T
+    drops = measure_drops(study.knock_outs, unit_directions(written), plan.decision_layer, plan.n_layers).matrix()
+    np.testing.assert_allclose(drops / np.diag(drops), truth(plan, categories)["transfer"], atol=0.05)
+
+
+def test_chatter_makes_directions_from_few_prompts_inexact_and_changes_no_label():
+    quiet, loud = (plant(Plan(chatter=chatter), categories=CATEGORIES[:5], n=10) for chatter in (0.0, 3.0))
+    np.testing.assert_array_equal(loud.contrast.refused, quiet.contrast.refused)
+    across = [
+        (np.prod(contrast_directions(study.contrast)[:, :, 2, 1], axis=0).sum(-1)) for study in (quiet, loud)
+    ]  # cosine of both halves' directions, by category
+    assert across[0].min() > 0.95
+    assert 0.2 < across[1].mean() < 0.7
+
+
+@given(n=st.integers(2, 12), kept=st.floats(0.6, 1), seed=st.integers(0, 99))
+@settings(deadline=None, max_examples=20)
+def test_spread_out_vectors_overlap_little(n: int, kept: float, seed: int):
+    n_dims = max(1, round(n * kept))
+    rows = spread_out(torch.randn(n, n_dims, generator=torch.Generator().manual_seed(seed)))
+    torch.testing.assert_close(rows.norm(dim=1), torch.ones(n))
+    bound = (max(0, n - n_dims) / max(1, n_dims * (n - 1))) ** 0.5
+    assert float((rows @ rows.T - torch.eye(n)).abs().max()) <= 1.6 * bound + 0.01
 
 
 def load_words(folder: Path) -> list[str]:
@@ -91,8 +143,17 @@ def test_the_same_plan_gives_the_same_weights(tmp_path: Path):
         ({"decision_layer": 6}, "must be from 2 to"),
         ({"groups": (CATEGORIES[:3],)}, "must name each of"),
         ({"d_model": 32}, "need d_model >= "),
+        ({"modularity": 0.2, "spread": 0.3}, r"model\.spread=0\.3 takes model\.modularity=0\.2 out of the range"),
+        ({"superposition": 0.8}, "is not between 0 and 0.5"),
+        ({"writers": 0}, "must be 1 or more"),
+        ({"decision_layer": 4, "writers": 3}, r"must be from 2 to model\.n_layers - model\.writers = 3"),
     ],
 )
 def test_impossible_plans_are_one_line(options: dict, message: str, tmp_path: Path):
     with pytest.raises(InputError, match=message):
         write_planted(tmp_path, make_vocabulary(), Plan(**options))
+
+
+def test_evidence_that_overlaps_too_much_is_one_line(tmp_path: Path):
+    with pytest.raises(InputError, match="puts 4 categories into 2 dimensions"):
+        write_planted(tmp_path, make_vocabulary(0, CATEGORIES[:4]), Plan(superposition=0.5))
