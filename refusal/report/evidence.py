@@ -48,6 +48,13 @@ TESTS = {
         "importances; features are permuted among equally active ones",
     ),
 }
+JUDGED_BY = {
+    "faithfulness": "Faithfulness",
+    "faithfulness_all_errors": "With all errors",
+    "completeness": "Completeness",
+    "cpr": "CPR",
+    "cmd": "CMD",
+}
 INDEX_PNG = "index_by_layer.png"
 LEVEL = 0.05  # of a test
 
@@ -208,17 +215,18 @@ def _circuits(study: Study) -> list[Block]:
     circuits = {circuit.category: circuit for circuit in study.circuits if circuit.side == "all"}
     counted, rows = _counted(study), []
     for row in evaluation:
-        figures = [number(row[key]) for key in ("faithfulness", "faithfulness_all_errors", "completeness")]
+        figures = [number(row[key]) for key in JUDGED_BY]
         top = _strongest(circuits.get(row["category"]), counted)
         rows.append([row["category"], str(row["n_nodes"]), str(row["n_edges"]), *figures, top])
-    headers = ["Category", "Nodes", "Edges", "Faithfulness", "With all errors", "Completeness", "Strongest features"]
+    headers = ["Category", "Nodes", "Edges", *JUDGED_BY.values(), "Strongest features"]
     text = (
         "Faithfulness: the share of the refusal score that the circuit alone keeps (1: all of it). Completeness: the "
         "share left when the circuit is removed (0: nothing). On held-out prompts; a dash: the effect is too small. "
-        "With all errors: faithfulness when what the SAEs leave out is kept as well."
+        "With all errors: faithfulness when what the SAEs leave out is kept as well. CPR: mean faithfulness of "
+        "circuits from 0.1 % to all of the nodes, on a log axis (1 is best); CMD: its mean distance from 1 (0 is best)."
     )
     caption = f"Strongest features: as site/feature, among the {in_words(counted)}, by importance."
-    blocks: list[Block] = [Text(text), Table(headers, rows, caption if counted else "", words=(6,))]
+    blocks: list[Block] = [Text(text), Table(headers, rows, caption if counted else "", words=(8,))]
     agreement = study.comparison.get("agreement") or []
     if agreement:
         blocks.append(Fold("Does the fast attribution agree with the exact one?", [_agreement(agreement)]))

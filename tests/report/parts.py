@@ -61,6 +61,8 @@ def whole_comparison(
             "faithfulness": 0.93,
             "completeness": 0.04,
             "faithfulness_all_errors": 0.97,
+            "cpr": 0.71,
+            "cmd": 0.3,
             "n_nodes": 12,
             "n_edges": 30,
         }
