@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -223,19 +223,29 @@ def discover(study: Study) -> None:
         seed=study.seed,
     )
     names = {str(site): study.sae(study.read_with(site)).name for site in study.sites}
+    parts = study.parts if options.separate_safe_toxic else []
+    of_sides = {
+        side: {str(site): study.sae(study.read_with(site, part)).name for site in study.sites}
+        for part in parts
+        for side in part.splits
+    }
     source = {"source": str(study.source), "is_folder": isinstance(study.source, Path), "revision": study.revision}
-    with publish(study.circuits, _card(study, saes=names, model=source)) as folder:
+    with publish(study.circuits, _card(study, saes=names, side_saes=of_sides, model=source)) as folder:
         chat = load_model(study)
+        load = cache(lambda key: _load(study, key).to(chat.device))
         discover(
             chat,
             ActivationStore(study.store),
-            {site: _load(study, study.read_with(site)).to(chat.device) for site in study.sites},
+            {site: load(study.read_with(site)) for site in study.sites},
             folder,
             model=study.name,
             data=study.options.data.name,
             fingerprint=study.circuits.name,
             settings=settings,
             attribute=attribute,
+            side_saes=[
+                (part.splits, {site: load(study.read_with(site, part)) for site in study.sites}) for part in parts
+            ],
         )
     say("circuits", "built", study.circuits)
 

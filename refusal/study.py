@@ -269,9 +269,9 @@ class Study:
         seeds = dict.fromkeys([self.sae_seed, *(sae.also_seeds if isinstance(sae, TrainedSae) else ())])
         return [SaeKey(site, part, seed) for part in self.parts for site in self.sites for seed in seeds]
 
-    def read_with(self, site: Site) -> SaeKey:
-        """Return the autoencoder that circuits at a site are read with."""
-        return SaeKey(site, READ_WITH[self.scope], self.sae_seed)
+    def read_with(self, site: Site, part: Part | None = None) -> SaeKey:
+        """Return the autoencoder that circuits at a site are read with; of a part, where sides have circuits."""
+        return SaeKey(site, part or READ_WITH[self.scope], self.sae_seed)
 
     def check_readable(self) -> None:
         """Find out before anything is built whether circuits can be found, and read with the autoencoders.
@@ -288,11 +288,6 @@ class Study:
             raise InputError(
                 f"sae.scope={scope} is for train.py only: circuits of categories are compared in the features of one "
                 f"autoencoder a site; with discover.py use sae.scope={' or '.join(READ_WITH)}"
-            )
-        if READ_WITH[scope] != WHOLE and self.options.circuits.separate_safe_toxic:
-            raise InputError(
-                f"circuits.separate_safe_toxic=true compares circuits of safe and toxic prompts in the same features, "
-                f"and sae.scope={scope} gives each side its own; use sae.scope=shared"
             )
 
     def sampler(self, part: Part) -> Sampler:

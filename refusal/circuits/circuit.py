@@ -23,8 +23,6 @@ from refusal.artifacts import clean_name, read_json, write_json
 SCHEMA_VERSION = 1
 ERROR = -1
 """The feature number of the error node."""
-SPLIT_SIDES = ("safe", "hard", "toxic")
-"""The sides that ``circuits.separate_safe_toxic`` tells apart."""
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from refusal.circuits.circuit import SPLIT_SIDES, Circuit
+from refusal.circuits.circuit import Circuit
 from refusal.circuits.edges import prompts_of, with_edges
 from refusal.circuits.experiment import Experiment
 from refusal.circuits.importances import Importances, mean_by_site
 from refusal.circuits.select import choose_nodes, scales
 from refusal.models.sites import Site
+from refusal.prompts.prompt import SPLITS
 
 MIN_SIDE_EFFECT = 0.05
 """A side whose effect is under this share of the toxic side's has no circuit."""
@@ -48,9 +49,9 @@ def circuits_of(
         node_threshold: Share of the site's strongest feature that makes a node.
         edge_threshold: Share of the strongest edge between two sites that makes an edge.
         top_n_per_layer: At most this many nodes a site.
-        sides: ``("all",)`` or ``SPLIT_SIDES``.
+        sides: ``("all",)`` or some of ``SPLITS``.
     """
-    if set(sides) & set(SPLIT_SIDES) and experiment.reference.kind != "zero":
+    if set(sides) & set(SPLITS) and experiment.reference.kind != "zero":
         raise ValueError("separate circuits need the baseline zero")
     circuits = []
     for category in sorted(set(experiment.categories)):

@@ -169,9 +169,9 @@ class Experiment:
             x0 = self.saes[site].decode(self.reference.features[site]) + self.reference.errors[site]
         return x0[self.groups[rows].to(self.chat.device)]
 
-    def with_baseline(self, kind: str) -> Experiment:
-        """Return the same experiment against another baseline; the model is not run again."""
-        other = replace(self, baseline=kind)
+    def with_baseline(self, kind: str, saes: Mapping[Site, Dictionary] | None = None) -> Experiment:
+        """Return the same experiment against another baseline, read with other SAEs; the model is not run again."""
+        other = replace(self, baseline=kind, saes=saes or self.saes)
         other.__dict__["readings"] = self.readings
         return other
 

@@ -44,6 +44,10 @@ class Importances:
         """Features and error together, [n_prompts]: what the method attributes to the whole site."""
         return np.asarray(self.values.sum(axis=1)).ravel() + self.error
 
+    def of(self, rows: np.ndarray) -> Importances:
+        """Return the same on some of the prompts."""
+        return Importances(self.site, sparse.csr_array(self.values[rows]), self.error[rows])
+
     def mean(self, rows: np.ndarray) -> np.ndarray:
         """Return the mean over these prompts, float64 [d_sae + 1]; the last entry is the error node."""
         chosen = sparse.csr_array(self.values[rows])

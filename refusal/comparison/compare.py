@@ -15,6 +15,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,10 @@ from refusal.artifacts import read_json, write_json
 from refusal.circuits.finished import Finished, finished
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from refusal.comparison.measured import Measured
+    from refusal.models.sites import Site
 
 COUNTED = ("schema_version", "model", "data", "fingerprint", "categories", "voting", "counts", "refusal_by_split")
 COUNTED += ("n_layers", "last_voting_layer")
@@ -83,11 +87,19 @@ def _load(study: Finished) -> Measured:
     from refusal.models.sites import parse_site
     from refusal.sae.files import load_sae
 
-    for site, name in (study.card.get("saes") or {}).items():
-        if site not in study.saes:
-            raise InputError(f"there is no autoencoder in {study.home / 'saes' / site / name}; run discover.py again")
-    directions = {parse_site(site): load_sae(folder).directions.numpy() for site, folder in study.saes.items()}
-    return load_measured(study.circuits, directions)
+    wanted = [study.card.get("saes") or {}, *(study.card.get("side_saes") or {}).values()]
+    for names, there in zip(wanted, [study.saes, *study.side_saes.values()], strict=True):
+        for site in names.keys() - there.keys():
+            folder = study.home / "saes" / site / names[site]
+            raise InputError(f"there is no autoencoder in {folder}; run discover.py again")
+
+    read = cache(lambda folder: load_sae(folder).directions.numpy())
+
+    def directions(folders: Mapping[str, Path]) -> dict[Site, np.ndarray]:
+        return {parse_site(site): read(folder) for site, folder in folders.items()}
+
+    by_side = {side: directions(folders) for side, folders in study.side_saes.items()}
+    return load_measured(study.circuits, directions(study.saes), by_side)
 
 
 def _print_again(found: Mapping[str, Any]) -> None:

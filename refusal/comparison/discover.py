@@ -8,8 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,8 @@ from refusal.activations.store import ActivationStore
 from refusal.artifacts import clean_name, write_json
 from refusal.circuits.agreement import agreement
 from refusal.circuits.behaviour import behaviour
-from refusal.circuits.circuit import SPLIT_SIDES, Circuit, save_circuit
-from refusal.circuits.discover import Key, circuit_means
+from refusal.circuits.circuit import Circuit, on_side, save_circuit
+from refusal.circuits.discover import circuit_means
 from refusal.circuits.evaluation import evaluate
 from refusal.circuits.importances import Attribution, Importances
 from refusal.comparison.conclusion import conclude
@@ -32,17 +31,21 @@ from refusal.comparison.material import (
     Material,
     Settings,
     circuits_with,
+    directions_of,
     find_circuits,
     gather,
     joined,
 )
-from refusal.comparison.measured import Comparing, Measured, Transfer, save_measured
+from refusal.comparison.measured import Comparing, Measured, Side, Transfer, save_measured
 from refusal.comparison.readings import circuit_drops, window_drops
 from refusal.comparison.transfer import measure_direct, voting_layers
 from refusal.models.chat import ChatModel
 from refusal.models.sites import Site
+from refusal.prompts.prompt import SPLITS
 
 SCHEMA_VERSION = 1
+Part = tuple[Sequence[str], Mapping[Site, Any]]
+"""Sides (splits of the prompts) with the autoencoders that are for them, by site."""
 
 
 def discover(
@@ -56,6 +59,7 @@ def discover(
     fingerprint: str,
     settings: Settings,
     attribute: Attribute,
+    side_saes: Sequence[Part] = (),
 ) -> dict[str, Any]:
     """Run the study; write circuits, what was measured (:mod:`refusal.comparison.measured`), comparison and verdict.
 
@@ -69,14 +73,19 @@ def discover(
         fingerprint: Of the study.
         settings: How.
         attribute: The attribution method.
+        side_saes: Where circuits of sides are asked for, the autoencoders that they are found with; by default those
+            of all prompts.
 
     Returns:
         The content of ``verdict.json``.
     """
     material = gather(chat, store, saes, settings)
     found = find_circuits(material, attribute, model=model, fingerprint=fingerprint)
-    sides = _sides(material, found, attribute, model=model, fingerprint=fingerprint)
-    circuits = [*found.circuits.values(), *(sides.circuits.values() if sides else ())]
+    circuits, sides = list(found.circuits.values()), {}
+    if settings.separate_safe_toxic:
+        parts = side_saes or [(SPLITS, saes)]
+        of_sides, sides = _find_sides(material, found, attribute, parts, model=model, fingerprint=fingerprint)
+        circuits += of_sides
     measured = _measure(material, found, sides)
     named = {"schema_version": SCHEMA_VERSION, "model": model, "data": data, "fingerprint": fingerprint}
     comparison = {
@@ -107,62 +116,63 @@ def discover(
     return verdict
 
 
-@dataclass(frozen=True)
-class _Sides:
-    """Circuits of safe, hard and toxic prompts, against the baseline zero."""
+def _find_sides(
+    material: Material, found: Found, attribute: Attribute, parts: Sequence[Part], *, model: str, fingerprint: str
+) -> tuple[list[Circuit], dict[str, Side]]:
+    """Find each category's circuits of safe, hard and toxic prompts, against the baseline zero."""
+    contrast, split = material.contrast, material.table["split"].to_numpy(dtype=str)
+    all_circuits, sides = [], {}
+    for names, saes in parts:
+        train, heldout = (half.with_baseline("zero", saes) for half in (found.train, found.heldout))
+        of_train = attribute(train)
+        circuits = circuits_with(material.settings, train, of_train, model=model, fingerprint=fingerprint, sides=names)
+        importances = joined(of_train, attribute(heldout))
+        directions = {site: directions_of(sae) for site, sae in saes.items()}
+        for name in names:
+            rows = np.flatnonzero(on_side(name, split, contrast.refused))
+            sides[name] = Side(
+                attribution=_attribution(material, importances, "zero", rows),
+                rows=rows,
+                directions=directions,
+                has_circuit=np.array([circuits[category, name].has_circuit for category in contrast.categories]),
+            )
+        all_circuits += circuits.values()
+    return all_circuits, {name: sides[name] for name in SPLITS}
 
-    circuits: Mapping[Key, Circuit]
-    importances: Mapping[Site, Importances]
-    """Of all prompts of the material."""
 
-
-def _sides(material: Material, found: Found, attribute: Attribute, *, model: str, fingerprint: str) -> _Sides | None:
-    """Find each category's circuit on each side; None where they are not asked for."""
-    if not material.settings.separate_safe_toxic:
-        return None
-    train, heldout = found.train.with_baseline("zero"), found.heldout.with_baseline("zero")
-    of_train = attribute(train)
-    circuits = circuits_with(
-        material.settings, train, of_train, model=model, fingerprint=fingerprint, sides=SPLIT_SIDES
-    )
-    return _Sides(circuits, joined(of_train, attribute(heldout)))
-
-
-def _measure(material: Material, found: Found, sides: _Sides | None) -> Measured:
+def _measure(material: Material, found: Found, sides: Mapping[str, Side]) -> Measured:
     """Knock directions out, and put everything together that the comparison follows from."""
     settings, contrast = material.settings, material.contrast
-
-    def attribution(importances: Mapping[Site, Importances], baseline: str) -> Attribution:
-        ids = material.table["id"].tolist()
-        return Attribution(dict(importances), ids, settings.method, baseline, settings.positions)
-
+    rows = np.arange(len(contrast.category))
     return Measured(
         categories=list(contrast.categories),
         category=contrast.category,
-        split=material.table["split"].to_numpy(dtype=str),
         refused=contrast.refused,
         effect=contrast.effect(),
         voting=material.voting,
         n_layers=contrast.n_layers,
         how=Comparing(settings.node_threshold, settings.permutations, settings.bootstrap, settings.seed),
-        attribution=attribution(found.importances, settings.baseline),
-        directions={site: material.directions(site) for site in found.train.sites},
+        attribution=_attribution(material, found.importances, settings.baseline, rows),
+        directions={site: directions_of(sae) for site, sae in material.saes.items()},
         transfer=_transfer(material, found) if len(material.voting) > 1 else None,
-        separate=attribution(sides.importances, "zero") if sides else None,
-        with_circuit={
-            side: np.array([sides.circuits[category, side].has_circuit for category in contrast.categories])
-            for side in SPLIT_SIDES
-        }
-        if sides
-        else {},
+        sides=sides,
     )
+
+
+def _attribution(
+    material: Material, importances: Mapping[Site, Importances], baseline: str, rows: np.ndarray
+) -> Attribution:
+    """Return the importances on some prompts, with what they are."""
+    ids = material.table["id"].to_numpy()[rows].tolist()
+    chosen = {site: of_site.of(rows) for site, of_site in importances.items()}
+    return Attribution(chosen, ids, material.settings.method, baseline, material.settings.positions)
 
 
 def _transfer(material: Material, found: Found) -> Transfer:
     """Measure the three readings."""
     knock_outs = KnockOuts(material.chat, material.contrast, material.tokens, batch_size=material.settings.batch_size)
     direct = measure_direct(knock_outs, material.voting, seed=material.settings.seed)
-    directions = {site: material.directions(site) for site in material.saes if site.is_write}
+    directions = {site: directions_of(sae) for site, sae in material.saes.items() if site.is_write}
     circuit = circuit_drops(knock_outs, found.circuits, found.features, directions, direct.start)
     return Transfer(direct, knock_outs.rows, circuit, window_drops(knock_outs, direct.start))
 

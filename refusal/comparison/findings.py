@@ -5,13 +5,11 @@ The same for a study that has just been measured and for one on disk: no model i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from refusal.circuits.circuit import SPLIT_SIDES, on_side
-from refusal.circuits.importances import Importances
 from refusal.comparison import overlap
 from refusal.comparison.measured import Comparing, Measured
 from refusal.comparison.readings import direct_reading, reading
@@ -24,7 +22,7 @@ def findings(measured: Measured, how: Comparing) -> dict[str, Any]:
     return {
         "transfer": _transfer(measured, how),
         **_similarities(measured, how),
-        "separate": _sides(measured, how) if measured.separate else None,
+        "separate": _sides(measured, how) if measured.sides else None,
     }
 
 
@@ -54,7 +52,8 @@ def _similarities(measured: Measured, how: Comparing) -> dict[str, Any]:
     rng = _generator(how, 5)
 
     def features(chosen: Sequence[Site]) -> overlap.Features:
-        return _features(measured, measured.attribution.importances, chosen, rows)
+        importances, n_categories = measured.attribution.importances, len(measured.categories)
+        return overlap.join(importances, measured.directions, chosen, rows, measured.category[rows], n_categories)
 
     by_site = [
         {
@@ -80,22 +79,14 @@ def _similarities(measured: Measured, how: Comparing) -> dict[str, Any]:
 
 def _sides(measured: Measured, how: Comparing) -> dict[str, Any]:
     """Return how alike the circuits of safe, hard and toxic prompts are."""
-    assert measured.separate is not None
     together = _compared_together(sorted(measured.directions), 0, voting_layers(measured.n_layers))
     sides = {}
-    for side in SPLIT_SIDES:
-        rows = np.flatnonzero(
-            on_side(side, measured.split, measured.refused) & measured.with_circuit[side][measured.category]
-        )
-        sides[side] = _features(measured, measured.separate.importances, together, rows)
+    for name, side in measured.sides.items():
+        category = measured.category[side.rows]
+        rows = np.flatnonzero(side.has_circuit[category])
+        importances, n_categories = side.attribution.importances, len(measured.categories)
+        sides[name] = overlap.join(importances, side.directions, together, rows, category[rows], n_categories)
     return overlap.separate(sides, n=how.permutations, rng=_generator(how, 7))
-
-
-def _features(
-    measured: Measured, importances: Mapping[Site, Importances], sites: Sequence[Site], rows: np.ndarray
-) -> overlap.Features:
-    category, n_categories = measured.category[rows], len(measured.categories)
-    return overlap.join(importances, measured.directions, sites, rows, category, n_categories)
 
 
 def _compared_together(sites: Sequence[Site], start: int, stop: int) -> list[Site]:

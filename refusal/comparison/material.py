@@ -85,11 +85,6 @@ class Material:
         """Mean m of refused minus complied prompts over the voting categories, nats; NaN without any."""
         return float(self.contrast.effect()[self.voting].mean()) if self.voting else float("nan")
 
-    def directions(self, site: Site) -> np.ndarray:
-        """Return what a unit of each feature adds, float32 [d_sae, d_model]."""
-        with torch.no_grad():
-            return self.saes[site].directions.float().cpu().numpy()
-
     def generator(self, purpose: int) -> np.random.Generator:
         """Return random numbers of their own for each purpose."""
         return np.random.default_rng([self.settings.seed, purpose])
@@ -114,6 +109,12 @@ class Found:
             for rows in experiment.chunks()
         ]
         return np.concatenate(parts)
+
+
+def directions_of(sae: Any) -> np.ndarray:
+    """Return what a unit of each feature adds, float32 [d_sae, d_model]."""
+    with torch.no_grad():
+        return sae.directions.float().cpu().numpy()
 
 
 def gather(chat: ChatModel, store: ActivationStore, saes: Mapping[Site, Any], settings: Settings) -> Material:

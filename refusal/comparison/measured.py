@@ -3,11 +3,12 @@
 Beside the circuits' files, in their folder:
 
 - ``attribution.h5``: importances of all prompts (:mod:`refusal.circuits.importances`);
-- ``attribution_separate.h5``: the same against the baseline zero, where the circuits of sides were asked for;
+- ``attribution_safe.h5``, ``_hard`` and ``_toxic``: the same of the prompts on a side, against the baseline zero, where
+  circuits of sides were asked for;
 - ``transfer.h5``: the attributes ``schema_version``, ``n_layers`` and how it was compared (``node_threshold``,
   ``permutations``, ``bootstrap``, ``seed``); ``categories`` and ``voting`` (names), ``effect`` (by category, nats);
-  ``prompts/category`` (index), ``prompts/split``, ``prompts/refused``, in the order of ``attribution.h5``; and, where
-  transfer was measured, ``tested`` (the prompts of the columns below), ``direct`` with a dataset for each field of
+  ``prompts/category`` (index) and ``prompts/refused``, in the order of ``attribution.h5``; and, where transfer was
+  measured, ``tested`` (the prompts of the columns below), ``direct`` with a dataset for each field of
   :class:`~refusal.comparison.transfer.Direct`, its falls in ``direct/drops/<number>``, and ``circuit`` and ``window``:
   each with ``start``, ``values`` [n_categories knocked out, n_tested] (nats), ``category`` and ``half`` of its columns.
 """
@@ -15,7 +16,7 @@ Beside the circuits' files, in their folder:
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,13 +27,13 @@ import numpy as np
 from refusal import InputError
 from refusal.activations.shard import column, dataset
 from refusal.artifacts import write_atomic
-from refusal.circuits.circuit import SPLIT_SIDES, load_circuit
+from refusal.circuits.circuit import load_circuit
 from refusal.circuits.importances import Attribution, load_attribution, save_attribution
 from refusal.comparison.transfer import Direct, Drops
 from refusal.models.sites import Site
 
 SCHEMA_VERSION = 1
-ATTRIBUTION, SEPARATE, TRANSFER = "attribution.h5", "attribution_separate.h5", "transfer.h5"
+ATTRIBUTION, TRANSFER = "attribution.h5", "transfer.h5"
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,26 @@ class Transfer:
 
 
 @dataclass(frozen=True)
+class Side:
+    """Safe, hard (refused ones alone) or toxic prompts, and what refuses them against the baseline zero."""
+
+    attribution: Attribution
+    """Of the prompts on the side."""
+    rows: np.ndarray
+    """Which of the study's prompts they are, int [n_on_side]."""
+    directions: Mapping[Site, np.ndarray]
+    """As of :class:`Measured`; sides may have autoencoders of their own."""
+    has_circuit: np.ndarray
+    """Whether each category has a circuit, bool [n_categories]."""
+
+
+@dataclass(frozen=True)
 class Measured:
     """One study, ready to be compared."""
 
     categories: list[str]
     category: np.ndarray
     """Index into ``categories``, int [n_prompts]."""
-    split: np.ndarray
-    """str [n_prompts]"""
     refused: np.ndarray
     """bool [n_prompts]"""
     effect: np.ndarray
@@ -77,10 +90,8 @@ class Measured:
     directions: Mapping[Site, np.ndarray]
     """What a unit of each feature adds, float32 [d_sae, d_model]."""
     transfer: Transfer | None
-    separate: Attribution | None
-    """Against the baseline zero, for circuits of sides."""
-    with_circuit: Mapping[str, np.ndarray]
-    """Whether each category has a circuit, bool [n_categories], by side; empty without ``separate``."""
+    sides: Mapping[str, Side]
+    """By name; empty where circuits of sides were not asked for."""
 
     @property
     def mean_effect(self) -> float:
@@ -95,13 +106,13 @@ def save_measured(folder: Path, measured: Measured) -> None:
         InputError: The disk refuses to write.
     """
     save_attribution(folder / ATTRIBUTION, measured.attribution)
-    if measured.separate is not None:
-        save_attribution(folder / SEPARATE, measured.separate)
+    for name, side in measured.sides.items():
+        save_attribution(_side_path(folder, name), side.attribution)
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         file.attrs.update({"schema_version": SCHEMA_VERSION, "n_layers": measured.n_layers, **asdict(measured.how)})
         names = {"categories": measured.categories, "voting": [measured.categories[c] for c in measured.voting]}
-        for name, texts in {**names, "prompts/split": measured.split.tolist()}.items():
+        for name, texts in names.items():
             file.create_dataset(name, data=texts, dtype=h5py.string_dtype())
         for name in ("category", "refused"):
             file[f"prompts/{name}"] = getattr(measured, name)
@@ -111,15 +122,21 @@ def save_measured(folder: Path, measured: Measured) -> None:
     write_atomic(folder / TRANSFER, buffer.getvalue())
 
 
-def load_measured(folder: Path, directions: Mapping[Site, np.ndarray]) -> Measured:
-    """Read what a study measured from its circuits' folder; ``directions`` are those of its autoencoders.
+def load_measured(
+    folder: Path, directions: Mapping[Site, np.ndarray], side_directions: Mapping[str, Mapping[Site, np.ndarray]]
+) -> Measured:
+    """Read what a study measured from its circuits' folder.
+
+    Args:
+        folder: Where it is.
+        directions: Of its autoencoders.
+        side_directions: Of those of each side, where circuits of sides were asked for.
 
     Raises:
         InputError: A file is absent, damaged, or of another version.
     """
     path = folder / TRANSFER
     attribution = load_attribution(folder / ATTRIBUTION)
-    separate = load_attribution(folder / SEPARATE) if (folder / SEPARATE).is_file() else None
     try:
         with h5py.File(path, "r") as file:
             if file.attrs["schema_version"] != SCHEMA_VERSION:
@@ -128,7 +145,6 @@ def load_measured(folder: Path, directions: Mapping[Site, np.ndarray]) -> Measur
             return Measured(
                 categories=categories,
                 category=column(file, "prompts/category"),
-                split=column(file, "prompts/split"),
                 refused=column(file, "prompts/refused"),
                 effect=column(file, "effect"),
                 voting=[categories.index(name) for name in column(file, "voting")],
@@ -137,8 +153,7 @@ def load_measured(folder: Path, directions: Mapping[Site, np.ndarray]) -> Measur
                 attribution=attribution,
                 directions=directions,
                 transfer=_read_transfer(file) if "tested" in file else None,
-                separate=separate,
-                with_circuit=_with_circuit(folder, categories) if separate else {},
+                sides=_read_sides(folder, attribution.prompt_ids, categories, side_directions),
             )
     except FileNotFoundError as error:
         raise InputError(f"there is no {path}; rebuild it with force=true") from error
@@ -186,8 +201,27 @@ def _value(file: h5py.File, name: str) -> Any:
     return found if found.ndim else found.item()
 
 
-def _with_circuit(folder: Path, categories: list[str]) -> dict[str, np.ndarray]:
-    """Return which categories have a circuit on each side, from the circuits' files."""
-    circuits = [load_circuit(path) for path in sorted(folder.glob("*_circuit.json"))]
+def _read_sides(
+    folder: Path,
+    ids: Sequence[str],
+    categories: Sequence[str],
+    directions: Mapping[str, Mapping[Site, np.ndarray]],
+) -> dict[str, Side]:
+    """Return the sides; which categories have a circuit on each is said by the circuits' files."""
+    circuits = [load_circuit(path) for path in sorted(folder.glob("*_circuit.json"))] if directions else []
     has_circuit = {circuit.key: circuit.has_circuit for circuit in circuits}
-    return {side: np.array([has_circuit[name, side] for name in categories]) for side in SPLIT_SIDES}
+    row = {prompt: number for number, prompt in enumerate(ids)}
+    sides = {}
+    for name, of_side in directions.items():
+        attribution = load_attribution(_side_path(folder, name))
+        sides[name] = Side(
+            attribution=attribution,
+            rows=np.array([row[prompt] for prompt in attribution.prompt_ids], dtype=int),
+            directions=of_side,
+            has_circuit=np.array([has_circuit[category, name] for category in categories]),
+        )
+    return sides
+
+
+def _side_path(folder: Path, side: str) -> Path:
+    return folder / f"attribution_{side}.h5"

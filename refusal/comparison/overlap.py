@@ -7,7 +7,7 @@ shown and marked as biased: the stream carries along what was detected earlier, 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy import sparse
 from refusal.circuits.importances import Importances
 from refusal.comparison import permutation
 from refusal.comparison.ceiling import corrected, noise_ceilings
+from refusal.comparison.matching import match
 from refusal.comparison.similarity import matrix, measures
 from refusal.models.sites import Site
 
@@ -110,11 +111,52 @@ def separate(sides: Mapping[str, Features], *, n: int, rng: np.random.Generator)
 
 
 def _across(one: Features, other: Features, *, n: int, rng: np.random.Generator) -> dict[str, Any]:
-    """Return the cosine of each circuit of one side (row) with each of another, and p of their overlap."""
+    """Return the cosine of each circuit of one side (row) with each of another, and p of their overlap.
+
+    Where the sides have autoencoders of their own, their features are matched first; ``matched`` says how many of
+    those that matter have a partner, and the mean cosine of the partners' directions.
+    """
+    matched = None
+    if not np.array_equal(one.directions, other.directions):
+        one, other, cosines = matched_features(one, other)
+        matched = {"features": len(cosines), "cosine": float(cosines.mean()) if len(cosines) else None}
     cosine, means = measures()["cosine"], (one.means(), other.means())
     activity = _activity(sparse.csr_array(sparse.vstack([one.values, other.values])))
     test = permutation.above_chance(np.stack([m.mean(0) for m in means]), activity, site=one.site, rng=rng, n=n)
-    return {"matrix": [[cosine(a, b) for b in means[1]] for a in means[0]], "p": test.p}
+    return {"matrix": [[cosine(a, b) for b in means[1]] for a in means[0]], "p": test.p, "matched": matched}
+
+
+def matched_features(one: Features, other: Features) -> tuple[Features, Features, np.ndarray]:
+    """Put features of two dictionaries over each other by decoder direction, site by site.
+
+    Returns:
+        Both over the same features: the pairs first, then what only one of them has; and the pairs' cosines. Features
+        that matter on no prompt are left out.
+    """
+    used = [np.flatnonzero(np.diff(sparse.csc_array(side.values).indptr)) for side in (one, other)]
+    pairs, cosines = [np.empty((2, 0), dtype=int)], [np.empty(0)]
+    for site in range(len(one.sites)):
+        first, second = used[0][one.site[used[0]] == site], used[1][other.site[used[1]] == site]
+        matching = match(one.directions[first], other.directions[second])
+        pairs.append(np.stack([first[matching.first], second[matching.second]]))
+        cosines.append(matching.cosine)
+    paired = np.concatenate(pairs, axis=1)
+    alone = [np.setdiff1d(own, partners) for own, partners in zip(used, paired, strict=True)]
+    site = np.concatenate([one.site[paired[0]], one.site[alone[0]], other.site[alone[1]]])
+    n_paired, n_first = paired.shape[1], paired.shape[1] + len(alone[0])
+    places = [np.arange(n_first), np.append(np.arange(n_paired), np.arange(n_first, len(site)))]
+    chosen = [np.append(partners, own) for partners, own in zip(paired, alone, strict=True)]
+    first, second = (_placed(*one_side, site) for one_side in zip((one, other), chosen, places, strict=True))
+    return first, second, np.concatenate(cosines)
+
+
+def _placed(side: Features, chosen: np.ndarray, places: np.ndarray, site: np.ndarray) -> Features:
+    """Return a side's chosen features in these places among features of the sites ``site``, [n_features]."""
+    ones = np.ones(len(chosen), dtype=side.values.dtype)
+    move = sparse.csr_array((ones, (chosen, places)), shape=(len(side.site), len(site)))
+    directions = np.zeros((len(site), side.directions.shape[1]), side.directions.dtype)
+    directions[places] = side.directions[chosen]
+    return replace(side, values=sparse.csr_array(side.values @ move), site=site, directions=directions)
 
 
 def _activity(importances: sparse.csr_array) -> np.ndarray:

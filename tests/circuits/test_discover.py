@@ -5,9 +5,9 @@ import pytest
 from scipy import sparse
 
 from refusal.circuits.attribution import atp
-from refusal.circuits.circuit import SPLIT_SIDES
 from refusal.circuits.discover import circuit_means, circuits_of, effect
 from refusal.circuits.importances import Importances
+from refusal.prompts.prompt import SPLITS
 from tests.circuits.linear import random_experiment
 
 NAMES = {"model": "m", "method": "atp", "fingerprint": "0123456789ab", "node_threshold": 0.1, "edge_threshold": 0.01}
@@ -34,7 +34,7 @@ def test_one_circuit_for_each_category_with_what_made_it() -> None:
 def test_separate_circuits_need_the_baseline_zero() -> None:
     experiment = random_experiment()
     with pytest.raises(ValueError, match="zero"):
-        circuits_of(experiment, atp.attribute(experiment), **NAMES, sides=SPLIT_SIDES)  # type: ignore[arg-type]
+        circuits_of(experiment, atp.attribute(experiment), **NAMES, sides=SPLITS)  # type: ignore[arg-type]
 
 
 def test_separate_circuits_are_over_the_prompts_of_their_splits() -> None:
@@ -42,7 +42,7 @@ def test_separate_circuits_are_over_the_prompts_of_their_splits() -> None:
     experiment.refused = experiment.refused.copy()
     experiment.refused[[3, 7]] = True
     importances = atp.attribute(experiment)
-    circuits = circuits_of(experiment, importances, **NAMES, sides=SPLIT_SIDES)  # type: ignore[arg-type]
+    circuits = circuits_of(experiment, importances, **NAMES, sides=SPLITS)  # type: ignore[arg-type]
     # Prompts 2, 6 and 10 are safe ones, of ``hate``; 3, 7 and 11 are hard ones, of ``privacy``, two of them refused.
     rows = {
         ("hate", "safe"): [2, 6, 10],
@@ -69,7 +69,7 @@ def test_a_safe_side_without_effect_has_no_circuit(strength: float, has_circuit:
     importances = {
         site: Importances(str(site), sparse.csr_array(values), np.zeros(12, np.float32)) for site in experiment.sites
     }
-    circuits = circuits_of(experiment, importances, **NAMES, sides=SPLIT_SIDES)  # type: ignore[arg-type]
+    circuits = circuits_of(experiment, importances, **NAMES, sides=SPLITS)  # type: ignore[arg-type]
     assert circuits["hate", "toxic"].has_circuit
     assert circuits["hate", "safe"].has_circuit is has_circuit
     assert bool(circuits["hate", "safe"].nodes) is has_circuit

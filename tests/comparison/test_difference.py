@@ -41,7 +41,6 @@ def study(transfer: float, *, seed: int = 0, noise: float = 0.0, order: Any = No
     return Measured(
         categories=NAMES,
         category=category[order],
-        split=np.full(n, "toxic"),
         refused=np.ones(n, dtype=bool),
         effect=np.full(3, 4.0),
         voting=[0, 1, 2],
@@ -50,8 +49,7 @@ def study(transfer: float, *, seed: int = 0, noise: float = 0.0, order: Any = No
         attribution=Attribution(importances, [f"p{i}" for i in order.tolist()], "atp", "mean", "last"),
         directions={SITE: np.eye(3)},
         transfer=Transfer(direct, place, None, None),
-        separate=None,
-        with_circuit={},
+        sides={},
     )
 
 

@@ -15,7 +15,7 @@ import pytest
 from refusal import InputError
 from refusal.activations.store import ActivationStore
 from refusal.circuits.attribution import atp
-from refusal.circuits.circuit import SPLIT_SIDES, load_circuit
+from refusal.circuits.circuit import load_circuit
 from refusal.circuits.importances import load_attribution
 from refusal.comparison.discover import discover
 from refusal.comparison.findings import findings
@@ -23,7 +23,7 @@ from refusal.comparison.material import Settings
 from refusal.comparison.measured import load_measured
 from refusal.models.planted_plan import Plan
 from refusal.models.sites import parse_site
-from refusal.prompts.prompt import CATEGORIES
+from refusal.prompts.prompt import CATEGORIES, SPLITS
 from tests.circuits.linear import HandSae
 from tests.comparison.planted_study import PlantedStudy, plant
 
@@ -143,7 +143,7 @@ def test_only_component_writes_of_voting_blocks_vote(whole: tuple[Path, dict, di
 def test_files_can_be_read_back(whole: tuple[Path, dict, dict]) -> None:
     folder, _, comparison = whole
     circuits = [load_circuit(path) for path in sorted(folder.glob("*circuit*.json"))]
-    assert {(c.category, c.side) for c in circuits} == {(c, s) for c in CHOSEN for s in ("all", *SPLIT_SIDES)}
+    assert {(c.category, c.side) for c in circuits} == {(c, s) for c in CHOSEN for s in ("all", *SPLITS)}
     attribution = load_attribution(folder / "attribution.h5")
     assert len(attribution.prompt_ids) == sum(counts["used"] for counts in comparison["counts"].values()) == 3 * 3 * 12
 
@@ -152,7 +152,8 @@ def again(folder: Path, study: PlantedStudy, **changes: Any) -> dict[str, Any]:
     """What is found when the study on disk is compared again, without its model."""
     sae = exact_sae(study.chat.d_model)
     directions = {parse_site(name): sae.directions.numpy() for name in SITES}
-    measured = load_measured(folder, directions)
+    with_sides = (folder / "attribution_hard.h5").is_file()
+    measured = load_measured(folder, directions, dict.fromkeys(SPLITS, directions) if with_sides else {})
     return json.loads(json.dumps(findings(measured, replace(measured.how, **changes))))
 
 

@@ -112,6 +112,37 @@ def test_safe_hard_and_toxic_circuits() -> None:
         assert 0 < found[picture]["p"] <= 1
 
 
+def test_sides_with_dictionaries_of_their_own_are_matched_by_direction() -> None:
+    # Toxic prompts are read in the same directions, in another order; of feature 1, the only one of c, there is none.
+    order = [3, 0, 2, 5]
+    directions = np.eye(6)[order]
+    read = sparse.csr_array(2 * SHARED[:, order])  # a scale of its own
+    toxic = overlap.Features([MLP], read, np.zeros(4, dtype=int), directions, CATEGORY, 3)
+    hard = features(SHARED, CATEGORY, 3)
+    found = overlap.separate({"safe": hard, "hard": hard, "toxic": toxic}, n=19, rng=rng())["over_refusal"]
+    assert found["matched"] == {"features": 1, "cosine": 1.0}
+    assert found["matrix"] == [[1, 1, None], [1, 1, None], [0, 0, None]]
+    alike = overlap.separate({"safe": hard, "hard": hard, "toxic": hard}, n=19, rng=rng())["over_refusal"]
+    assert alike["matched"] is None  # the same features need no partner
+
+
+def test_matched_features_stand_site_by_site_and_alone_ones_after_them() -> None:
+    sites = [ATTENTION, MLP]
+    one = overlap.Features(
+        sites, sparse.csr_array([[1.0, 2, 3, 0]]), np.array([0, 0, 1, 1]), np.eye(4)[[0, 1, 2, 3]], np.array([0]), 1
+    )
+    other = overlap.Features(
+        sites, sparse.csr_array([[4.0, 5, 6, 7]]), np.array([0, 1, 1, 1]), np.eye(4)[[1, 2, 0, 3]], np.array([0]), 1
+    )
+    first, second, cosines = overlap.matched_features(one, other)
+    # Direction 0 is at another site in the second, direction 3 matters in the second alone.
+    assert first.values.toarray().tolist() == [[2, 3, 1, 0, 0]]
+    assert second.values.toarray().tolist() == [[4, 5, 0, 6, 7]]
+    assert first.site.tolist() == second.site.tolist() == [0, 1, 0, 1, 1]
+    assert first.directions.tolist() == [*np.eye(4)[[1, 2, 0]].tolist(), [0] * 4, [0] * 4]
+    assert cosines.tolist() == [1, 1]
+
+
 def test_over_refusal_by_the_features_of_refusal_is_above_chance() -> None:
     one, other = rng().standard_normal((2, 200))  # all features are equally active
     toxic = np.stack([one] * 3)[CATEGORY] + 0.1 * rng().standard_normal((60, 200))

@@ -183,7 +183,6 @@ def test_a_model_that_never_or_always_refuses(fails: Fails, here: Path) -> None:
         ("discover", ("sweep.target=refusal.sweeps.strata.compar",), "; one is refusal.sweeps.strata.compare"),
         ("discover", ("model.response_tokens=0",), "without them nothing tells what is refused"),
         ("discover", ("sae.scope=category",), "sae.scope=category is for train.py only"),
-        ("discover", ("sae.scope=safe_toxic", "circuits.separate_safe_toxic=true"), "gives each side its own"),
         ("discover", ("data.categories=[]",), "data.categories: no category is chosen; the data have: deception, "),
         ("discover", ("data=orbench_mini", "data.categories=[hat]"), "the category 'hat' (did you mean 'hate'?)"),
     ],

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from refusal.comparison.compare import main
 from refusal.sae.exchange.formats import Origin, write_sae
 from refusal.sae.files import load_sae
 from tests.pipeline.warm import Started
@@ -89,6 +90,20 @@ def test_each_side_has_autoencoders_of_its_own(here: Path) -> None:
         ("sae", "found"),
         ("quality", "found"),
     ]
+
+
+def test_circuits_of_sides_are_found_with_autoencoders_of_their_own_and_matched(here: Path, tmp_path: Path) -> None:
+    succeed(here, "discover", *SMALL, "sae.scope=safe_toxic", "circuits.separate_safe_toxic=true")
+    home = here / "outputs" / "planted"
+    (card,) = home.glob("circuits/[!.]*/card.json")
+    names = {side: of_side["mlp_2"] for side, of_side in json.loads(card.read_text())["side_saes"].items()}
+    assert [names[side].partition("-")[2].partition("-")[0] for side in ("safe", "hard", "toxic")] == [
+        *("safe", "safe", "toxic")
+    ]
+    separate = json.loads((card.parent / "planted_comparison.json").read_text())["separate"]
+    assert set(separate["cross"]["matched"]) == {"features", "cosine"}
+    assert main([str(home), "--out", str(tmp_path / "again.json")]) == 0
+    assert json.loads((tmp_path / "again.json").read_text())["separate"] == separate
 
 
 def test_each_category_has_autoencoders_of_its_own(here: Path) -> None:
