@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-def steer(
+def steer_study(
     folder: Path,
     category: str,
     *,
@@ -71,6 +71,8 @@ def steer(
         train = train[train["refused"] & (train["category"] == category)]
     heldout = known[(known["fold"] == "heldout") & (known["refused"] != add)].groupby("category").head(n)
     asked = _with_own(heldout, prompts, category)
+    if asked.empty:
+        raise InputError(f"the study has no held-out prompt that was {_did(add)}; give your own with --prompts")
     experiment, level = (restored.experiment(part, sites) for part in (asked, train))
     experiment.baseline = levels(level, sorted(set(experiment.categories)), add=add)
     steered = steer(
@@ -108,8 +110,14 @@ def show(found: Mapping[str, Any]) -> None:
         for one in found["prompts"]
     ]
     print_table(console, ["prompt", "score", "response", "after", "response after"], rows, words=(0, 2, 4))
+    if not rows:
+        console.print(plain(f"no held-out prompt of {found['category']} was {_did(found['action'] == 'add')}"), "")
     headers = ["category", "prompts", "score", "after", "refused", "after"]
     print_table(console, headers, [_effect(one) for one in found["effects"]], words=(0,))
+
+
+def _did(add: bool) -> str:
+    return "complied with" if add else "refused"
 
 
 def _answer(answer: Mapping[str, Any]) -> list[str]:
@@ -156,7 +164,7 @@ def main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments)
     if options.n < 1 or options.tokens < 1 or not math.isfinite(options.factor):
         parser.error("--n and --tokens must be at least 1, and --factor a finite number")
-    found = steer(
+    found = steer_study(
         options.study,
         options.category,
         add=options.add,

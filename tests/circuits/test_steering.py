@@ -7,6 +7,7 @@ import pytest
 
 from refusal.circuits.circuit import ERROR, Circuit, Node
 from refusal.circuits.experiment import Experiment
+from refusal.circuits.steer import show
 from refusal.circuits.steering import Steered, effects, levels, steer
 from refusal.models.refusal_score import REFUSAL_PHRASES
 from refusal.models.sites import parse_site
@@ -82,6 +83,17 @@ def test_effects_are_means_by_category() -> None:
     assert (fraud.category, fraud.n_prompts, fraud.score, fraud.refusal_rate) == ("fraud", 1, (-28, -28), (0, 0))
     assert (hate.category, hate.n_prompts, hate.refusal_rate) == ("hate", 2, (0.5, 0))
     assert hate.score == (0, pytest.approx((-14 - 28) / 2))
+
+
+@pytest.mark.parametrize(("action", "did"), [("remove", "refused"), ("add", "complied with")])
+def test_a_category_without_prompts_is_said(capsys: pytest.CaptureFixture[str], action: str, did: str) -> None:
+    effect = {"category": "fraud", "n_prompts": 2, "score": (5.0, -5.0), "refusal_rate": (1.0, 0.5)}
+    found = {"model": "m", "category": "hate", "action": action, "factor": 2.0, "nodes": [], "prompts": []}
+    show({**found, "effects": [effect]})
+    out = capsys.readouterr().out
+    assert f"no held-out prompt of hate was {did}" in out
+    assert "factor 2" in out
+    assert out.split()[-6:] == ["fraud", "2", "+5.0", "-5.0", "100%", "50%"]
 
 
 def test_without_gradients_the_levels_are_the_same() -> None:

@@ -82,6 +82,23 @@ def test_a_study_that_has_moved_is_steered_and_what_it_lacks_is_named(
     assert "does not say where its model is" in run(capsys, "elsewhere", "--category", "hate")[2]
 
 
+def test_a_study_without_refused_prompts_wants_your_own(
+    home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(home, tmp_path / "copy")
+    (manifest,) = (tmp_path / "copy").glob("activations/*/manifest.json")
+    content = read_json(manifest)
+    shards = [shard for shard in content["shards"] if (shard["fold"], shard["split"]) != ("heldout", "toxic")]
+    write_json(manifest, {**content, "shards": shards})
+    assert "give your own with --prompts" in run(capsys, tmp_path / "copy", "--category", "hate")[2]
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("one\ntwo\n", encoding="utf-8")
+    status, out, _ = run(capsys, tmp_path / "copy", "--category", "hate", "--prompts", prompts, "--json")
+    assert status == 0
+    assert [one["prompt"] for one in json.loads(out)["prompts"]] == ["one", "two"]
+    assert json.loads(out)["effects"] == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
