@@ -335,7 +335,7 @@ class Circuits(Choice):
     node_threshold: float = option("Least share of the site's strongest feature that makes a node.", low=0, high=1)
     edge_threshold: float = option("Least share of the sites' strongest edge that makes an edge.", low=0, high=1)
     top_n_per_layer: int | None = option("At most this many nodes a site; null: no limit.", low=1)
-    separate_safe_toxic: bool = option("Whether each category's safe and toxic prompts get circuits of their own.")
+    separate_safe_toxic: bool = option("Whether safe, hard (refused) and toxic prompts get circuits of their own.")
     positions: str = option(
         "Token positions: the last, or all of the template after the instruction.", choices=("last", "template")
     )
