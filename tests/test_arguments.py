@@ -10,6 +10,7 @@ from refusal.arguments import Parser, command
 
 MODULES = (
     "refusal.activations.inspect",
+    "refusal.calibration.__main__",
     "refusal.circuits.export",
     "refusal.circuits.steer",
     "refusal.comparison.compare",

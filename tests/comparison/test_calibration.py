@@ -32,17 +32,6 @@ def errors(cases: list[tuple[Plan, dict[str, Any]]]) -> np.ndarray:
     return found
 
 
-def test_the_index_is_the_planted_truth_over_a_quick_family() -> None:
-    elsewhere = {"words": 2, "template": SYSTEM_TEMPLATE}
-    found = errors(
-        [(Plan(modularity=m), {"categories": CATEGORIES[:5]}) for m in MODULARITIES]
-        + [(Plan(modularity=m, groups=GROUPS, seed=1), {"words": 1}) for m in (0.5, 1.0)]
-        + [(Plan(modularity=m, **OTHERWISE), {**elsewhere, "categories": CATEGORIES[:5]}) for m in (0.0, 0.5)]
-    )
-    assert np.abs(found).mean() <= 0.05
-    assert np.abs(found).max() <= 0.1
-
-
 @pytest.mark.slow
 def test_the_index_is_the_planted_truth_over_a_large_family() -> None:
     makes = [
