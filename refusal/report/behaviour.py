@@ -23,7 +23,8 @@ def behaviour_sections(comparison: Mapping[str, Any]) -> list[Section]:
     Args:
         comparison: Its ``behaviour`` has one row for a category and an intervention: ``category``, ``intervention``,
             ``prompts`` (``refused`` or ``complied``: what the unchanged model did), ``n_prompts``, ``refusal_rate``,
-            ``score`` (mean refusal score, nats) and ``kl`` (of the next token, from the unchanged model, nats).
+            ``score`` (mean refusal score, nats) and ``kl`` (of the next token, from the unchanged model, nats; an
+            older study has none).
     """
     rows = comparison.get("behaviour") or []
     if not rows:
@@ -49,7 +50,8 @@ def behaviour_sections(comparison: Mapping[str, Any]) -> list[Section]:
 def _line(kind: tuple[str, str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """One intervention: means over categories, each category with equal weight."""
     prompts, intervention = kind
-    rate, score, kl = (fmean(row[key] for row in rows) for key in ("refusal_rate", "score", "kl"))
+    rate, score = (fmean(row[key] for row in rows) for key in ("refusal_rate", "score"))
+    kl = fmean(row["kl"] for row in rows) if all("kl" in row for row in rows) else None
     n_prompts = sum(row["n_prompts"] for row in rows)
     named = [prompts, NAMES.get(intervention, intervention), str(n_prompts)]
     return [*named, share(rate), number(score, 1), number(kl, 3)]
@@ -69,5 +71,5 @@ def _by_category(prompts: str, rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _cell(row: Mapping[str, Any]) -> str:
-    more = number(row["score"], 1) if row["prompts"] == "refused" else number(row["kl"], 3)
+    more = number(row["score"], 1) if row["prompts"] == "refused" else number(row.get("kl"), 3)
     return f"{share(row['refusal_rate'])} ({more})"

@@ -215,7 +215,7 @@ def _circuits(study: Study) -> list[Block]:
     circuits = {circuit.category: circuit for circuit in study.circuits if circuit.side == "all"}
     counted, rows = _counted(study), []
     for row in evaluation:
-        figures = [number(row[key]) for key in JUDGED_BY]
+        figures = [number(row.get(key)) for key in JUDGED_BY]  # an older study has no cpr
         top = _strongest(circuits.get(row["category"]), counted)
         rows.append([row["category"], str(row["n_nodes"]), str(row["n_edges"]), *figures, top])
     headers = ["Category", "Nodes", "Edges", *JUDGED_BY.values(), "Strongest features"]

@@ -40,6 +40,13 @@ def test_a_category_without_complied_prompts_is_in_one_table_only():
     assert complied.headers[-1] == "circuit switched on"
 
 
+def test_a_study_from_before_the_divergence_was_measured_has_dashes():
+    rows = [{key: value for key, value in row.items() if key != "kl"} for row in interventions("hate")]
+    means, (_, complied) = tables(rows)
+    assert {row[-1] for row in means.rows} == {"–"}
+    assert list(complied.rows[0])[1] == "0 % (–)"
+
+
 def test_a_study_that_did_not_intervene_has_no_section():
     assert behaviour_sections({"behaviour": []}) == []
     assert behaviour_sections({}) == []
