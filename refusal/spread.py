@@ -14,7 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
-from refusal import InputError, groups
+from refusal import InputError, groups, stages
 from refusal.config.schemas import Options, Trainer
 from refusal.sae.training.scope import SaeKey
 from refusal.study import Study
@@ -32,12 +32,14 @@ def have(study: Study, keys: Sequence[SaeKey]) -> int:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(len(options), spawn, _begin, (threads,)) as pool:
         try:
-            return sum(pool.map(_have_share, options, shares))
+            n_trained = sum(pool.map(_have_share, options, shares))
         except BrokenProcessPool as error:
             raise InputError(
                 "a process of the training was killed (its memory may have run out: fewer trainer.devices, or "
                 "sae.at_once=1); the same command goes on from what is finished"
             ) from error
+    stages.log_curves(study, keys)
+    return n_trained
 
 
 def trainers(trainer: Trainer) -> list[Trainer]:

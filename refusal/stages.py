@@ -140,6 +140,20 @@ def train(study: Study, keys: Sequence[SaeKey], checkpoints: Path) -> None:
         )
 
 
+def log_curves(study: Study, keys: Sequence[SaeKey]) -> None:
+    """Log to the open W&B run what processes without it have trained; other loggers' files they wrote themselves."""
+    if study.options.logger.kind != "wandb" or (logger := _logger(study, "")) is None:
+        return
+    from refusal.sae.history import HISTORY, read_history
+    from refusal.sae.training.side_by_side import log_points
+    from refusal.sae.training.train import log_heldout
+
+    for key in keys:
+        name, history = key.label(study.sae_seed), read_history(study.sae(key) / HISTORY)
+        log_points(logger, {name: history["train"]})
+        log_heldout(logger, name, history["heldout"], history["train"][-1]["step"] + 1)
+
+
 def quality(study: Study) -> None:
     """Measure the autoencoders."""
     from refusal.activations.store import ActivationStore

@@ -14,6 +14,7 @@ import pytest
 from refusal.comparison.compare import main
 from refusal.sae.exchange.formats import Origin, write_sae
 from refusal.sae.files import load_sae
+from tests.callbacks.wandb_files import read_runs
 from tests.pipeline.warm import Started
 from tests.pipeline.whole import (
     ENVIRONMENT,
@@ -156,7 +157,9 @@ def test_devices_share_the_autoencoders(
 ) -> None:
     spread = tmp_path_factory.mktemp("spread")
     shutil.copytree(here, spread, dirs_exist_ok=True)
-    done = succeed(spread, "train", *SMALL, *SPREAD)
+    done = succeed(spread, "train", *SMALL, *SPREAD, "logger=wandb", "logger.mode=offline")
+    (run,) = read_runs(spread / "outputs")
+    assert {f"{site}/{figure}" for site in SITES for figure in ("train/loss", "heldout/fvu")} <= set(run.summary)
     assert done.states == [("activations", "found"), *[("sae", "built")] * len(SITES), ("quality", "built")]
     assert done.err == ""
     monkeypatch.setitem(ENVIRONMENT, "OMP_NUM_THREADS", "1")  # as many as each of two processes has

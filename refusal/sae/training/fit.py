@@ -109,7 +109,7 @@ def fit(
         with _one_line():
             trainer.fit(training, datamodule=rows, ckpt_path=None if place is None else str(place.path))
     if logger is not None and not is_alone:
-        log_points(logger, training.members, place.step if place is not None and is_continued(logger) else 0)
+        log_points(logger, training.histories, place.step if place is not None and is_continued(logger) else 0)
 
 
 def _trainer(settings: Mapping[str, Any]) -> pl.Trainer:

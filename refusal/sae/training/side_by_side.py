@@ -7,7 +7,7 @@ alone or with others. What it draws at random is its own, too: a seed, or a gene
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from typing import Any, NamedTuple
 
@@ -61,10 +61,15 @@ class SideBySide(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
+    @property
+    def histories(self) -> dict[str, list[Point]]:
+        """What has been recorded of each."""
+        return {member.name: member.history for member in self.members}
+
     def on_train_start(self) -> None:
         """Log again what a logger has lost."""
         if self.logger is not None and not is_continued(self.logger):
-            log_points(self.logger, self.members, 0)
+            log_points(self.logger, self.histories)
 
     def training_step(self, batch: Tensor, batch_idx: int) -> Tensor:
         """Return the sum of the losses of a batch [n_sites, batch, d_model], and record them now and then."""
@@ -119,7 +124,7 @@ class SideBySide(pl.LightningModule):
                 )
             member.history.append(point)
         if self.logger is not None:
-            log_points(self.logger, self.members, done)
+            log_points(self.logger, self.histories, done)
 
 
 def figures(sae: SparseAutoencoder, step: Step) -> Point:
@@ -137,14 +142,14 @@ def figures(sae: SparseAutoencoder, step: Step) -> Point:
     }
 
 
-def log_points(logger: Logger, members: Sequence[Member], first: int) -> None:
-    """Log the points of all histories from this step on: ``NAME/train/loss`` and so on."""
-    for points in zip(*(member.history for member in members), strict=True):
+def log_points(logger: Logger, histories: Mapping[str, Sequence[Point]], first: int = 0) -> None:
+    """Log the points of histories of one training from this step on: ``NAME/train/loss`` and so on."""
+    for points in zip(*histories.values(), strict=True):
         step = int(points[0]["step"] or 0)
         if step >= first:
             logged = {
-                f"{member.name}/train/{figure}": value
-                for member, point in zip(members, points, strict=True)
+                f"{name}/train/{figure}": value
+                for name, point in zip(histories, points, strict=True)
                 for figure, value in point.items()
                 if figure not in ("step", "rows") and value is not None
             }

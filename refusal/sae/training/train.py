@@ -148,7 +148,7 @@ def _finish(
         raise InputError(f"the training of {job.name} diverged at step {steps} with sae.lr={recipe.lr}; lower it")
     heldout = measure(sae, store, job.site, sections)
     if logger is not None:
-        logger.log_metrics(_flat(job.name, heldout), steps)
+        log_heldout(logger, job.name, heldout, steps)
     training = asdict(replace(recipe, seed=job.seed))
     save_sae(job.folder, sae, model=model, site=job.site, cfg={**job.cfg, "training": training})
     history = {
@@ -192,11 +192,12 @@ def _sample(rows: ActivationDataModule, batch_size: int) -> torch.Tensor:
     return sample
 
 
-def _flat(name: str, heldout: Mapping[str, Any]) -> dict[str, float]:
-    """Name the held-out figures for a logger: ``NAME/heldout/fvu``, ``NAME/heldout_last/fvu``."""
-    return {
+def log_heldout(logger: Logger, name: str, heldout: Mapping[str, Any], steps: int) -> None:
+    """Log the held-out figures: ``NAME/heldout/fvu``, ``NAME/heldout_last/fvu``."""
+    figures = {
         f"{name}/{prefix}/{figure}": value
         for part, prefix in (("all", "heldout"), ("last", "heldout_last"))
         for figure, value in heldout[part].items()
         if value is not None
     }
+    logger.log_metrics(figures, steps)
