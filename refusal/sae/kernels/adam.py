@@ -34,7 +34,8 @@ class Adam(torch.optim.Adam):
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Update all parameters that have a gradient; return what the closure returns."""
-        if not all(suits_cpu(weight) for group in self.param_groups for weight in group["params"]):
+        weights = [weight for group in self.param_groups for weight in group["params"]]
+        if not all(suits_cpu(weight) and weight.is_contiguous() for weight in weights):
             result = super().step(closure)
             for weight in (weight for group in self.param_groups if group["unit_rows"] for weight in group["params"]):
                 normalize(weight, dim=1, out=weight)

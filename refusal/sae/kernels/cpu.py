@@ -1,8 +1,7 @@
 """The products of a training step on a CPU, for float32: ``loops`` in threads, into memory of the step before.
 
-New memory costs more than the sums that fill it: the system clears it page by page, 30 ms for the gradient of a
-decoder of 134 MB that is computed in 20. So ``empty`` gives the memory of tensors that are gone to new ones of the same
-shape, in huge pages where the system has them (NumPy asks for those, torch does not).
+New memory costs more than the sums that fill it, as the system clears it page by page. So ``empty`` gives the memory of
+tensors that are gone to new ones of the same shape, in huge pages where the system has them (NumPy asks for those).
 """
 
 from __future__ import annotations

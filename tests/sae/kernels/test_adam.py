@@ -82,3 +82,10 @@ def test_what_has_no_gradient_stays_and_the_closure_s_loss_comes_back():
     assert float(Adam([{"params": [weight, other]}], lr=0.1).step(closure).detach()) == 4.0
     assert torch.equal(other, torch.ones(2))
     torch.testing.assert_close(weight.detach(), torch.full((2, 2), 0.9))
+
+
+def test_weights_that_are_not_contiguous_are_updated_in_place():
+    weight = nn.Parameter(torch.ones(2, 3).T)
+    weight.grad = torch.ones(3, 2)
+    Adam([{"params": [weight]}], lr=0.1).step()
+    torch.testing.assert_close(weight.detach(), torch.full((3, 2), 0.9))
