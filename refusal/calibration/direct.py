@@ -35,7 +35,8 @@ def measure(member: Member) -> dict[str, Any]:
         prompts_per_category=int(contrast.count(refused=True)[voting].min()),
     )
     return {
-        "truth": member.truth,
+        "truth": study.truth,
+        "voting": len(voting),
         "index": headline["index"],
         "low": headline["low"],
         "high": headline["high"],

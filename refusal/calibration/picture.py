@@ -47,7 +47,7 @@ def _index_against_truth(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
         ]
         ax.errorbar(x, y, yerr=bounds, fmt="o", markersize=3, linewidth=0.7, color=colour, label=label)
     ax.set(xlabel="truth", ylabel="index, with 95 % interval", title="Index against truth")
-    ax.legend(loc="upper left")
+    ax.legend(loc="lower right")
 
 
 def _error_by_kind(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -35,7 +35,8 @@ class PlantedStudy:
     chat: ChatModel
     prompts: list[Prompt]
     knock_outs: KnockOuts
-    truth: float
+    transfer: np.ndarray
+    """The causal transfer that the written weights have, [n_categories, n_categories]."""
 
     @property
     def contrast(self) -> Contrast:
@@ -46,6 +47,11 @@ class PlantedStudy:
     def voting(self) -> list[int]:
         """The categories that can be measured."""
         return np.flatnonzero(self.contrast.measurable).tolist()
+
+    @property
+    def truth(self) -> float:
+        """The index that the written weights have, over the categories that can be measured."""
+        return index_of(self.transfer, self.voting)
 
     @cached_property
     def direct(self) -> Direct:
@@ -110,4 +116,4 @@ def plant(
         score=score,
         writes=torch.cat(writes).unflatten(1, (plan.n_layers, len(WRITES))).numpy(),
     )
-    return PlantedStudy(chat, prompts, KnockOuts(chat, contrast, tokens), truth(plan, categories)["index"])
+    return PlantedStudy(chat, prompts, KnockOuts(chat, contrast, tokens), np.array(truth(plan, categories)["transfer"]))
