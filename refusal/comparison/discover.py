@@ -103,7 +103,7 @@ def discover(
             for line in agreement(found.train, found.importances, rng=material.generator(1))
         ],
         "evaluation": _evaluate(found),
-        "behaviour": _behaviour(material, found),
+        "behaviour": _behaviour(material, found, store.manifest),
     }
     for circuit in circuits:
         save_circuit(folder, circuit)
@@ -193,10 +193,12 @@ def _evaluate(found: Found) -> list[dict[str, Any]]:
     ]
 
 
-def _behaviour(material: Material, found: Found) -> list[dict[str, Any]]:
+def _behaviour(material: Material, found: Found, recipe: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Intervene; responses are judged as those of the study were."""
     circuits = [circuit for circuit in found.circuits.values() if circuit.has_circuit]
-    rng = material.generator(8)
-    return [row.to_json() for row in behaviour(found.train, found.heldout, circuits, rng=rng)] if circuits else []
+    judged = {"phrases": recipe["phrases"], "n_tokens": max(1, recipe["response_tokens"])}
+    rows = behaviour(found.train, found.heldout, circuits, rng=material.generator(8), **judged) if circuits else []
+    return [row.to_json() for row in rows]
 
 
 def _counts(material: Material) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from refusal.comparison.findings import findings
 from refusal.comparison.material import Settings
 from refusal.comparison.measured import load_measured
 from refusal.models.planted_plan import Plan
+from refusal.models.refusal_score import REFUSAL_PHRASES
 from refusal.models.sites import parse_site
 from refusal.prompts.prompt import CATEGORIES, SPLITS
 from tests.circuits.linear import HandSae
@@ -50,6 +51,7 @@ class Store(ActivationStore):
         contrast, prompts = study.contrast, study.prompts
         rates = {"safe": 0.0, "hard": 0.0, "toxic": 1.0}
         self.manifest = {"score_auc": 1.0, "refusal_rate": rates, "labels": "phrases"}
+        self.manifest |= {"phrases": list(REFUSAL_PHRASES), "response_tokens": 16}
         self.refusal_tokens, self.max_prompt_tokens = list(study.knock_outs.tokens), None
         texts = ("id", "text", "category", "split", "variant")
         columns = {name: [getattr(prompt, name) for prompt in prompts] for name in texts}
