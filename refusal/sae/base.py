@@ -64,8 +64,8 @@ class SparseAutoencoder(nn.Module):
     k: int | None = None
     """Active features of a row; None where their number is not fixed."""
 
-    W_dec: nn.Parameter
-    W_enc_rows: nn.Parameter
+    W_dec: Tensor
+    W_enc_rows: Tensor
     scale: Tensor
     rows_since_fired: Tensor
 
