@@ -14,6 +14,7 @@ measured, it changes nothing under Adam).
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -42,7 +43,7 @@ class Step(NamedTuple):
     """Which of the codes that were computed are positive, bool, of any shape."""
 
 
-class SparseAutoencoder(nn.Module):
+class SparseAutoencoder(nn.Module, ABC):
     """A sparse autoencoder; an architecture overrides ``activate`` and ``step``.
 
     Args:
@@ -85,10 +86,11 @@ class SparseAutoencoder(nn.Module):
 
     # --- what an architecture decides ----------------------------------------------------------------
 
+    @abstractmethod
     def activate(self, pre: Tensor) -> Tensor:
         """Return the codes of pre-codes, both [batch, d_sae]; those of a row do not depend on other rows."""
-        raise NotImplementedError
 
+    @abstractmethod
     def step(self, batch: Tensor, progress: float) -> Step:
         """Return the loss of a batch, and count which features fired (``count_fired``).
 
@@ -96,7 +98,6 @@ class SparseAutoencoder(nn.Module):
             batch: Rows in the model's units, [batch, d_model]; of several processes, this one's part of the batch.
             progress: The share of the training that is done, from 0 to 1, for losses that change as it goes on.
         """
-        raise NotImplementedError
 
     # --- its use, in the model's units ----------------------------------------------------------------
 

@@ -9,6 +9,7 @@ Source: Makhzani and Frey, 2013, arXiv 1312.5663; Gao et al., 2024, arXiv 2406.0
 from __future__ import annotations
 
 import operator
+from abc import abstractmethod
 from typing import ClassVar
 
 import torch
@@ -68,9 +69,9 @@ class KSparse(SparseAutoencoder):
         if squares > 0:
             self.W_enc_rows *= (centred * first).sum() / squares
 
+    @abstractmethod
     def chosen_pairs(self, pre: Tensor) -> Pairs:
         """Return which features are active in a training batch, given all pre-codes [batch, d_sae]."""
-        raise NotImplementedError
 
     def step(self, batch: Tensor, progress: float) -> Step:
         """Return the loss of a batch, with AuxK's."""
