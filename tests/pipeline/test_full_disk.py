@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
 import resource
 import shutil
-import subprocess
-import sys
+import time
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.activations.same_store import differences
-from tests.commands import ROOT
-from tests.pipeline.whole import ENVIRONMENT, PLANTED, Done, finish, start, store, succeed
+from tests.pipeline.own_disk import fill, own_disk
+from tests.pipeline.whole import PLANTED, finish, start, store, succeed
 
 ARGUMENTS = (*PLANTED, "logger=none", "layers=mlp_2")
-UNSHARE = ("unshare", "--mount") if os.geteuid() == 0 else ("unshare", "--map-root-user", "--mount")
+STORE = "outputs/planted/activations/*"
+SHARDS = (".h5", ".unscored")
 
 
 @pytest.fixture(scope="module")
@@ -28,40 +26,29 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store(folder)
 
 
-def in_namespace(disk: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run a command that alone sees a file system of 48 MB at ``disk``."""
-    mount = f'mount -t tmpfs -o size=48m none "{disk}" && exec "$@"'
-    return subprocess.run(
-        [*UNSHARE, "sh", "-c", mount, "sh", *command],
-        cwd=ROOT,
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_a_disk_that_fills_up_leaves_what_the_next_run_goes_on_with(tmp_path: Path, whole: Path) -> None:
-    disk, out = tmp_path / "disk", tmp_path / "out"
-    disk.mkdir()
-    out.mkdir()
-    if in_namespace(disk, "true").returncode:
-        pytest.skip("no file system can be mounted here")
-    ran = in_namespace(disk, sys.executable, "-m", "tests.pipeline.full_disk", str(disk), str(out), *ARGUMENTS)
-    assert ran.returncode == 0, ran.stdout + ran.stderr
-    failed, resumed = (Done(*said) for said in json.loads((out / "done.json").read_text()))
-    assert failed.status == 1
-    line = failed.err.removesuffix("\n")
-    assert "\n" not in line, failed.err
-    assert line.startswith("error: cannot write in outputs/planted/activations/")
-    assert line.endswith(": No space left on device")
-    names = {path.name for path in (out / "full").iterdir()}
-    assert "manifest.json" not in names
-    assert not [name for name in names if name.endswith(".tmp")]
-    assert 0 < len([name for name in names if name.endswith((".h5", ".unscored"))]) < len(list(whole.glob("*.h5")))
-    assert (resumed.status, resumed.err) == (0, "")
-    assert ("activations", "resumed") in resumed.states
-    assert differences(whole, out / "resumed") == []
+    with own_disk(tmp_path, megabytes=48) as disk:
+        if disk is None:
+            pytest.skip("no file system can be mounted here")
+        process = start(tmp_path, "collect", *ARGUMENTS, before=disk.enter)
+        while not (written := [path for path in disk.seen.glob(f"{STORE}/shard-*") if path.suffix in SHARDS]):
+            time.sleep(0.001)
+        fill(disk.seen / "ballast")
+        failed, collected = finish(process), written[0].parent
+        assert failed.status == 1
+        line = failed.err.removesuffix("\n")
+        assert "\n" not in line, failed.err
+        assert line.startswith("error: cannot write in outputs/planted/activations/")
+        assert line.endswith(": No space left on device")
+        names = {path.name for path in collected.iterdir()}
+        assert "manifest.json" not in names
+        assert not [name for name in names if name.endswith(".tmp")]
+        assert 0 < len([name for name in names if name.endswith(SHARDS)]) < len(list(whole.glob("*.h5")))
+        (disk.seen / "ballast").unlink()
+        resumed = finish(start(tmp_path, "collect", *ARGUMENTS, before=disk.enter))
+        assert (resumed.status, resumed.err) == (0, "")
+        assert ("activations", "resumed") in resumed.states
+        assert differences(whole, collected) == []
 
 
 def test_a_file_that_may_not_grow_is_one_line_and_the_next_run_goes_on(tmp_path: Path, whole: Path) -> None:

@@ -239,7 +239,7 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
             pass
 
     server = HTTPServer(("127.0.0.1", 0), Refusing)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     api = huggingface_hub.HfApi(endpoint=f"http://127.0.0.1:{server.server_port}", token="none")
     monkeypatch.setattr(huggingface_hub, "HfApi", lambda: api)
     yield says
