@@ -31,6 +31,7 @@ def test_the_examples_run(
         return
     pipeline = pretend(monkeypatch)
     arguments = [argument for argument in arguments if argument != "launcher=joblib"]  # its processes do not pretend
+    arguments = [re.sub(r"=(\w+),[\w,]+,(\w+)$", r"=\1,\2", argument) for argument in arguments]  # a sweep's two ends
     result = Runner(monkeypatch, capsys)(script.removesuffix(".py"), *arguments, "logger=none")
     assert result.status == 0, result.err
     assert pipeline.calls

@@ -93,11 +93,11 @@ def test_a_training_stopped_anywhere_ends_with_the_same_files(
 
 
 def test_rows_from_disk_go_on_as_rows_in_memory_do(
-    store: ActivationStore, straight: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: ActivationStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     defaults = ActivationDataModule.__init__.__kwdefaults__
     assert defaults is not None
-    monkeypatch.setitem(defaults, "memory_bytes", 20_000)  # of 61,440
+    monkeypatch.setitem(defaults, "memory_bytes", 34_000)  # of 61,440
     train_two(store, tmp_path / "straight")
     with pytest.raises(KeyboardInterrupt):
         train_two(store, tmp_path / "stopped", StopsAt(57))
