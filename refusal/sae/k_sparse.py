@@ -25,7 +25,7 @@ LENGTH_ROWS = 512  # that the encoder's first length is taken from
 
 
 class KSparse(SparseAutoencoder):
-    """A sparse autoencoder with k active features a row; an architecture overrides ``activate`` and ``chosen_pairs``.
+    """A sparse autoencoder with k active features a row; an architecture overrides ``activate`` and ``active_pairs``.
 
     Args:
         d_model: Width of the activations.
@@ -70,15 +70,18 @@ class KSparse(SparseAutoencoder):
             self.W_enc_rows *= (centred * first).sum() / squares
 
     @abstractmethod
-    def chosen_pairs(self, pre: Tensor) -> Pairs:
-        """Return which features are active in a training batch, given all pre-codes [batch, d_sae]."""
+    def active_pairs(self, centred: Tensor) -> tuple[Tensor, Pairs]:
+        """Return all pre-codes of a training batch, [batch, d_sae], and which features are active in it.
+
+        Args:
+            centred: Scaled rows minus b_dec, [batch, d_model].
+        """
 
     def step(self, batch: Tensor, progress: float) -> Step:
         """Return the loss of a batch, with AuxK's."""
         with torch.no_grad():
             centred = centre(batch, self.scale, self.b_dec)
-            pre = encode(centred, self.W_enc_rows, self.b_enc)
-            pairs = self.chosen_pairs(pre)
+            pre, pairs = self.active_pairs(centred)
 
         def revive(values: Tensor) -> Revival | None:
             self.count_fired(len(batch), pairs.sum_by_feature(values) > 0)

@@ -16,7 +16,7 @@ from torch.nn.functional import relu
 
 from refusal.sae.k_sparse import KSparse
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import largest
+from refusal.sae.kernels.products import encode, largest
 from refusal.sae.ranks import least, n_ranks, nth_largest, total
 
 MOMENTUM = 0.95  # the mean of about the last 20 batches: what is the n * k largest of a batch varies little
@@ -36,6 +36,11 @@ class BatchTopK(KSparse):
         """Keep what is over the threshold."""
         return relu(pre) * (pre > self.threshold)
 
+    def active_pairs(self, centred: Tensor) -> tuple[Tensor, Pairs]:
+        """Return the pre-codes, and the pairs of the largest of the whole batch."""
+        pre = encode(centred, self.W_enc_rows, self.b_enc)
+        return pre, self.chosen_pairs(pre)
+
     def chosen_pairs(self, pre: Tensor) -> Pairs:
         """Return the pairs of the largest pre-codes of the whole batch, and let the threshold follow them."""
         n_rows, flat = len(pre), pre.view(-1)
@@ -44,7 +49,7 @@ class BatchTopK(KSparse):
         if n_ranks() > 1:  # of these, those that are among the n largest of all processes together
             places = places[flat[places] >= nth_largest(flat[places], n)]
         self._follow(flat[places])
-        return Pairs(places // self.d_sae, places % self.d_sae, n_rows, self.d_sae)
+        return Pairs.of_rows(places // self.d_sae, places % self.d_sae, n_rows, self.d_sae)
 
     def _follow(self, chosen: Tensor) -> None:
         """Move the threshold towards the smallest positive one of the chosen pre-codes."""

@@ -11,7 +11,7 @@ from torch.nn.functional import relu
 
 from refusal.sae.k_sparse import KSparse
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import largest
+from refusal.sae.kernels.products import encode_largest, largest
 
 
 class TopK(KSparse):
@@ -29,6 +29,7 @@ class TopK(KSparse):
         indices = largest(pre, self.k)
         return relu(pre.gather(1, indices)), indices
 
-    def chosen_pairs(self, pre: Tensor) -> Pairs:
-        """Return the pairs of the k largest pre-codes of each row."""
-        return Pairs.of(largest(pre, self.k), self.d_sae)
+    def active_pairs(self, centred: Tensor) -> tuple[Tensor, Pairs]:
+        """Return the pre-codes, and the pairs of the k largest of each row."""
+        pre, indices = encode_largest(centred, self.W_enc_rows, self.b_enc, self.k)
+        return pre, Pairs.of(indices, self.d_sae)

@@ -56,5 +56,5 @@ class Adam(torch.optim.Adam):
         state["step"] += 1
         step, (beta_1, beta_2) = int(state["step"]), group["betas"]
         step_size, root = float(group["lr"]) / (1 - beta_1**step), math.sqrt(1 - beta_2**step)
-        numbers = beta_1, 1 - beta_1, beta_2, 1 - beta_2, step_size, 1 / root, group["eps"]
+        numbers = beta_1, beta_2, step_size, 1 / root, group["eps"]
         return cpu.Update(weight, grad, state["exp_avg"], state["exp_avg_sq"], numbers, group["unit_rows"])

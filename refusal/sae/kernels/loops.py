@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 Numbers = NDArray[np.int64]
+Real = float | np.float32  # comes as Python's, and is rounded once
 
 NAN_STAYS_NAN = {"reassoc", "contract", "nsz", "arcp"}
 loop: Any = numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=NAN_STAYS_NAN)
 
 
 @loop
-def sort_by_feature(rows: Numbers, features: Numbers, order: Numbers, sorted_rows: Numbers, offsets: Numbers) -> None:
+def sort_by_feature(row_offsets: Numbers, features: Numbers, order: Numbers, rows: Numbers, offsets: Numbers) -> None:
     """Sort pairs by counting, which keeps those of one feature in their order; see ``pairs.ByFeature``."""
     offsets[:] = 0
     for feature in features:
@@ -29,10 +30,11 @@ def sort_by_feature(rows: Numbers, features: Numbers, order: Numbers, sorted_row
     for i in range(1, len(offsets)):
         offsets[i] += offsets[i - 1]
     places = offsets[:-1].copy()
-    for pair, feature in enumerate(features):
-        place = places[feature]
-        order[place], sorted_rows[place] = pair, rows[pair]
-        places[feature] += 1
+    for row in range(len(row_offsets) - 1):
+        for pair in range(row_offsets[row], row_offsets[row + 1]):
+            place = places[features[pair]]
+            order[place], rows[place] = pair, row
+            places[features[pair]] += 1
 
 
 @loop
@@ -69,7 +71,7 @@ def reconstruct(
 @loop
 def weight_gradients(  # noqa: PLR0913  Numba knows arrays, not what they are of
     grads: Floats,
-    factor: float,
+    factor: Real,
     values: Floats,
     centred: Floats,
     W_dec: Floats,
@@ -84,6 +86,7 @@ def weight_gradients(  # noqa: PLR0913  Numba knows arrays, not what they are of
     hi: int,
 ) -> None:
     """By feature: all gradients of its weights, in one pass over its pairs; see ``products``."""
+    factor = np.float32(factor)
     codes, d_codes = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
     for i in range(lo, hi):
         first, last, d_bias = offsets[i], offsets[i + 1], np.float32(0)
@@ -100,9 +103,10 @@ def weight_gradients(  # noqa: PLR0913  Numba knows arrays, not what they are of
 
 @loop
 def bias_gradient(
-    grads: Floats, factor: float, d_b_enc: Floats, W_rows: Floats, d_b_dec: Floats, lo: int, hi: int
+    grads: Floats, factor: Real, d_b_enc: Floats, W_rows: Floats, d_b_dec: Floats, lo: int, hi: int
 ) -> None:
     """By column: the gradient by b_dec, factor * sum of grads - d_b_enc W_rows; see ``products``."""
+    factor = np.float32(factor)
     out, n = d_b_dec[lo:hi], len(d_b_enc)
     out[:] = 0
     for b in range(len(grads)):
@@ -122,7 +126,7 @@ def bias_gradient(
 
 @loop
 def _add_rows(
-    out: Floats, factor: float, weights: Floats, table: Floats, numbers: Numbers, first: int, last: int
+    out: Floats, factor: Real, weights: Floats, table: Floats, numbers: Numbers, first: int, last: int
 ) -> None:
     """Add factor * weight * table[number] for a run of weights and numbers.
 
@@ -159,8 +163,9 @@ def _multiply_rows(out: Floats, x: Floats, table: Floats, numbers: Numbers, firs
 
 
 @loop
-def centre(x: Floats, scale: float, shift: Floats, centred: Floats, lo: int, hi: int) -> None:
+def centre(x: Floats, scale: Real, shift: Floats, centred: Floats, lo: int, hi: int) -> None:
     """By row: scale * x - shift."""
+    scale = np.float32(scale)
     for b in range(lo, hi):
         row, out = x[b], centred[b]
         for j in range(len(row)):
@@ -168,23 +173,24 @@ def centre(x: Floats, scale: float, shift: Floats, centred: Floats, lo: int, hi:
 
 
 @loop
-def adam(  # noqa: PLR0913
+def adam(
     W: Floats,
     grad: Floats,
     mean: Floats,
     square: Floats,
-    beta_1: float,
-    rest_1: float,
-    beta_2: float,
-    rest_2: float,
-    step_size: float,
-    inverse_root: float,
-    eps: float,
+    beta_1: Real,
+    beta_2: Real,
+    step_size: Real,
+    inverse_root: Real,
+    eps: Real,
     unit_rows: bool,
     lo: int,
     hi: int,
 ) -> None:
     """By row: a step of Adam, after which the row may get unit length while it is at hand; see ``adam``."""
+    rest_1, rest_2 = np.float32(1 - beta_1), np.float32(1 - beta_2)
+    beta_1, beta_2, step_size = np.float32(beta_1), np.float32(beta_2), np.float32(step_size)
+    inverse_root, eps = np.float32(inverse_root), np.float32(eps)
     for i in range(lo, hi):
         w, g, m, v = W[i], grad[i], mean[i], square[i]
         squares = np.float32(0)

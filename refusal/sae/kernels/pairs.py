@@ -30,32 +30,35 @@ class Pairs:
     """Pairs of a row and a feature that is active in it; no pair stands twice.
 
     Args:
-        rows: Ascending, int64 [n_pairs].
+        row_offsets: Where each row's pairs begin, and at last their number, int64 [n_rows + 1].
         features: int64 [n_pairs].
-        n_rows: Number of rows, also of those without an active feature.
         n_features: Number of features, active or not.
     """
 
-    def __init__(self, rows: Tensor, features: Tensor, n_rows: int, n_features: int) -> None:
-        self.rows, self.features = rows, features
-        self.n_rows, self.n_features = n_rows, n_features
+    def __init__(self, row_offsets: Tensor, features: Tensor, n_features: int) -> None:
+        self.row_offsets, self.features = row_offsets, features
+        self.n_rows, self.n_features = len(row_offsets) - 1, n_features
 
     @classmethod
     def of(cls, indices: Tensor, n_features: int) -> Pairs:
         """Return the pairs of rows with equally many features each: indices [n_rows, n]."""
-        n_rows, n = indices.shape
-        rows = torch.arange(n_rows, device=indices.device).repeat_interleave(n)
-        pairs = cls(rows, indices.reshape(-1), n_rows, n_features)
-        pairs.row_offsets = torch.arange(n_rows + 1, device=indices.device) * n
-        return pairs
+        n = indices.shape[1]
+        row_offsets = torch.arange(0, indices.numel() + 1, n, device=indices.device)
+        return cls(row_offsets, indices.reshape(-1), n_features)
+
+    @classmethod
+    def of_rows(cls, rows: Tensor, features: Tensor, n_rows: int, n_features: int) -> Pairs:
+        """Return the pairs of rows, ascending, and features, int64 [n_pairs] each."""
+        return cls(offsets(rows, n_rows), features, n_features)
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.features)
 
     @cached_property
-    def row_offsets(self) -> Tensor:
-        """Where each row's pairs begin, and at last their number, int64 [n_rows + 1]."""
-        return offsets(self.rows, self.n_rows)
+    def rows(self) -> Tensor:
+        """The row of each, ascending, int64 [n_pairs]."""
+        rows = torch.arange(self.n_rows, device=self.features.device)
+        return rows.repeat_interleave(self.row_offsets.diff(), output_size=len(self))
 
     def sum_by_feature(self, values: Tensor) -> Tensor:
         """Return the sum of the values of each feature's pairs: [n_pairs] -> [n_features]."""
@@ -64,17 +67,13 @@ class Pairs:
     @cached_property
     def by_feature(self) -> ByFeature:
         """The pairs sorted by feature."""
-        return sort_by_feature(self.rows, self.features, self.n_features)
-
-
-def sort_by_feature(rows: Tensor, features: Tensor, n_features: int) -> ByFeature:
-    """Sort pairs, [n_pairs] each, by feature; those of one feature stay in their order."""
-    if rows.device.type == "cpu":
-        places = torch.empty_like(rows), torch.empty_like(rows), rows.new_empty(n_features + 1)
-        loops.sort_by_feature(*(x.contiguous().numpy() for x in (rows, features, *places)))
-        return ByFeature(*places)
-    order = features.sort(stable=True).indices
-    return ByFeature(order, rows[order], offsets(features, n_features))
+        features, n_features = self.features, self.n_features
+        if features.device.type == "cpu":
+            places = torch.empty_like(features), torch.empty_like(features), features.new_empty(n_features + 1)
+            loops.sort_by_feature(*(x.contiguous().numpy() for x in (self.row_offsets, features, *places)))
+            return ByFeature(*places)
+        order = features.sort(stable=True).indices
+        return ByFeature(order, self.rows[order], offsets(features, n_features))
 
 
 def offsets(numbers: Tensor, n: int) -> Tensor:

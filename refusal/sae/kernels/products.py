@@ -72,6 +72,14 @@ def encode(centred: Tensor, W_rows: Tensor, b_enc: Tensor) -> Tensor:
     return torch.addmm(b_enc, centred, W_rows.T)
 
 
+def encode_largest(centred: Tensor, W_rows: Tensor, b_enc: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Return all pre-codes, and the columns of the k largest of each row; on a CPU b_enc is added on the way."""
+    if suits_cpu(centred) and not torch.is_autocast_enabled("cpu"):
+        return cpu.encode_largest(centred, W_rows, b_enc, k)
+    pre = encode(centred, W_rows, b_enc)
+    return pre, largest(pre, k)
+
+
 def reconstruct(
     pre: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -93,16 +101,25 @@ def reconstruct(
     values = pre[pairs.rows, pairs.features].relu().to(W_dec)
     in_prefix = _prefixes(pairs, ends) * pairs.n_rows + pairs.rows
     order = in_prefix.argsort(stable=True)
-    split = Pairs(in_prefix[order], pairs.features[order], len(ends) * pairs.n_rows, pairs.n_features)
+    split = Pairs.of_rows(in_prefix[order], pairs.features[order], len(ends) * pairs.n_rows, pairs.n_features)
     parts = sum_by_row(values[order], W_dec, split).view(len(ends), *centred.shape)
     errors = centred - parts.cumsum(0)
     return values, errors, errors.square().sum()
 
 
-def weight_gradients(
-    grads: Tensor, factor: float, values: Tensor, centred: Tensor, W_dec: Tensor, pairs: Pairs, ends: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def gradients(
+    grads: Tensor,
+    factor: float,
+    values: Tensor,
+    centred: Tensor,
+    W_rows: Tensor,
+    W_dec: Tensor,
+    pairs: Pairs,
+    ends: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return the gradients of what ``reconstruct`` decoded, by the weights.
+
+    That by b_dec is what it adds to each reconstruction, and takes from each row.
 
     Args:
         grads: dL by d of what the features of each prefix add, those of the prefix before not counted,
@@ -110,15 +127,16 @@ def weight_gradients(
         factor: A number.
         values: The codes of the pairs, [n_pairs]; pairs with the code 0 have no gradient.
         centred: Rows minus b_dec, [batch, d_model].
+        W_rows: The encoder, [n_features, d_model].
         W_dec: The decoder, [n_features, d_model].
         pairs: The active pairs.
         ends: Ends of the prefixes, int64 [n_prefixes].
 
     Returns:
-        By W_dec and by W_enc, one row a feature, [n_features, d_model], and by b_enc, [n_features].
+        By W_enc, one row a feature, [n_features, d_model], by b_enc [n_features], by W_dec, and by b_dec [d_model].
     """
     if suits_cpu(W_dec):
-        return cpu.weight_gradients(grads, factor, values, centred, W_dec, pairs, ends)
+        return cpu.gradients(grads, factor, values, centred, W_rows, W_dec, pairs, ends)
     order, rows, offsets = pairs.by_feature
     in_prefix = _prefixes(pairs, ends)[order] * pairs.n_rows + rows
     with torch.enable_grad():  # df is the derivative of <gradient of W_dec, W_dec> by f
@@ -127,26 +145,13 @@ def weight_gradients(
         (d_values,) = torch.autograd.grad(d_W_dec, weights, W_dec)
     d_values *= weights > 0
     d_b_enc = _bags(rows, centred.new_ones(len(centred), 1), offsets, d_values)[:, 0]
-    return d_W_dec.detach(), _bags(rows, centred, offsets, d_values), d_b_enc
+    d_b_dec = factor * grads[0].sum(0) - d_b_enc @ W_rows
+    return _bags(rows, centred, offsets, d_values), d_b_enc, d_W_dec.detach(), d_b_dec
 
 
 def _prefixes(pairs: Pairs, ends: Tensor) -> Tensor:
     """Return the first prefix that each pair's feature is in, int64 [n_pairs]."""
     return torch.bucketize(pairs.features, ends, right=True)
-
-
-def bias_gradient(grads: Tensor, factor: float, d_b_enc: Tensor, W_rows: Tensor) -> Tensor:
-    """Return the gradient by b_dec, [d_model]: what it adds to each reconstruction, and takes from each row.
-
-    Args:
-        grads: dL by d of what all features reconstruct, [batch, d_model]; it is multiplied by ``factor``.
-        factor: A number.
-        d_b_enc: dL by d b_enc, [n_features].
-        W_rows: The encoder, [n_features, d_model].
-    """
-    if suits_cpu(W_rows):
-        return cpu.bias_gradient(grads, factor, d_b_enc, W_rows)
-    return factor * grads.sum(0) - d_b_enc @ W_rows
 
 
 def _bags(numbers: Tensor, table: Tensor, offsets: Tensor, weights: Tensor) -> Tensor:

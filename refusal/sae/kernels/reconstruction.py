@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from refusal.sae.kernels.pairs import Pairs
-from refusal.sae.kernels.products import bias_gradient, largest, reconstruct, weight_gradients
+from refusal.sae.kernels.products import gradients, largest, reconstruct
 
 
 class Weights(NamedTuple):
@@ -89,6 +89,7 @@ class _Reconstruction(torch.autograd.Function):
         if ctx.auxiliary is not None:
             loss = loss + ctx.auxiliary.loss
         ctx.pairs = pairs
+        ctx.set_materialize_grads(False)  # zeros for the outputs that have no gradient
         ctx.save_for_backward(W_rows, W_dec, centred, values, errors, ends)
         error = errors[-1]
         ctx.mark_non_differentiable(error, values)
@@ -97,15 +98,16 @@ class _Reconstruction(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if grad_outputs[0] is None:  # nothing depends on the loss
+            return (None,) * len(ctx.needs_input_grad)
         W_rows, W_dec, centred, values, errors, ends = ctx.saved_tensors
         by_loss = float(grad_outputs[0])
         factor = -2 * by_loss / errors.numel()
         sums = errors if len(ends) == 1 else errors.flip(0).cumsum(0).flip(0)  # a feature is in all later prefixes
-        d_W_dec, d_W_rows, d_b_enc = weight_gradients(sums, factor, values, centred, W_dec, ctx.pairs, ends)
+        found = Weights(*gradients(sums, factor, values, centred, W_rows, W_dec, ctx.pairs, ends))
         if ctx.auxiliary is not None:
-            _add_auxiliary(ctx.auxiliary, by_loss, centred, W_dec, d_W_dec, d_W_rows, d_b_enc)
-        d_b_dec = bias_gradient(sums[0], factor, d_b_enc, W_rows)
-        return d_W_rows, d_b_enc, d_W_dec, d_b_dec, None, None, None, None, None
+            _add_auxiliary(ctx.auxiliary, by_loss, centred, W_rows, W_dec, found)
+        return *found, None, None, None, None, None
 
 
 class _Auxiliary(NamedTuple):
@@ -132,15 +134,16 @@ def _add_auxiliary(
     auxiliary: _Auxiliary,
     by_loss: float,
     centred: Tensor,
+    W_rows: Tensor,
     W_dec: Tensor,
-    d_W_dec: Tensor,
-    d_W_rows: Tensor,
-    d_b_enc: Tensor,
+    found: Weights,
 ) -> None:
     """Add the gradients of the dead features to those of all."""
     dead, codes, missed, coefficient = auxiliary
     grad = missed * (-2 * by_loss * coefficient / missed.numel())
     d_codes = (grad @ W_dec[dead].T) * (codes > 0)
-    d_W_dec.index_add_(0, dead, codes.T @ grad)
-    d_W_rows.index_add_(0, dead, d_codes.T @ centred)
-    d_b_enc.index_add_(0, dead, d_codes.sum(0))
+    d_b_enc = d_codes.sum(0)
+    found.W_dec.index_add_(0, dead, codes.T @ grad)
+    found.W_enc_rows.index_add_(0, dead, d_codes.T @ centred)
+    found.b_enc.index_add_(0, dead, d_b_enc)
+    found.b_dec.sub_(d_b_enc @ W_rows[dead])

@@ -19,8 +19,10 @@ ALL_BUT_SIGN = np.int32(0x7FFFFFFF)
 
 
 @loop
-def largest(x: Floats, columns: Numbers, lo: int, hi: int) -> None:
+def largest(x: Floats, shift: Floats, columns: Numbers, lo: int, hi: int) -> None:
     """Find the columns of the k largest entries of each row, in any order: [batch, n] -> [batch, k].
+
+    First ``shift``, of length n or 0, is added to each row, in place.
 
     Column c is in block c mod n_blocks. The k largest entries lie in the k blocks with the largest maxima, since k
     blocks each have an entry as large as the least of those maxima: so most columns are only compared once.
@@ -28,23 +30,23 @@ def largest(x: Floats, columns: Numbers, lo: int, hi: int) -> None:
     n, k = x.shape[1], columns.shape[1]
     n_blocks = max(n // BLOCK, min(n, 2 * k))
     maxima, chosen = np.empty(n_blocks, np.float32), np.empty(n + 1, np.int64)
+    block_bits = maxima.view(np.int32)
     keys, places = np.empty(n + 1, np.int32), np.empty(n + 1, np.int64)
     for b in range(lo, hi):
         row, bits = x[b], x[b].view(np.int32)
-        maxima[:] = row[:n_blocks]
-        for start in range(n_blocks, n, n_blocks):
-            part = row[start : min(start + n_blocks, n)]
-            for i in range(len(part)):
-                maxima[i] = part[i] if part[i] > maxima[i] else maxima[i]
-        blocks = maxima.view(np.int32)
+        for i in range(len(shift)):
+            row[i] += shift[i]
+        _maxima(row, maxima)
         for i in range(n_blocks):
-            keys[i] = _in_order(blocks[i])
-        n_chosen = _reaching(keys, n_blocks, _kth_largest(keys, n_blocks, k), chosen)
+            keys[i] = _in_order(block_bits[i])
+        bound = _kth_largest(keys, n_blocks, k)
+        n_chosen = _reaching(keys, n_blocks, bound, chosen)
         n_keys = 0
         for block in chosen[:n_chosen]:
             for i in range(block, n, n_blocks):
-                keys[n_keys], places[n_keys] = _in_order(bits[i]), i
-                n_keys += 1
+                key = _in_order(bits[i])
+                keys[n_keys], places[n_keys] = key, i  # the next one overwrites what is below the bound
+                n_keys += key >= bound
         least = _kth_largest(keys, n_keys, k)
         n_found = _reaching(keys, n_keys, least + 1, chosen)
         for i in range(n_keys):  # as many of its equals as there is room for
@@ -53,6 +55,17 @@ def largest(x: Floats, columns: Numbers, lo: int, hi: int) -> None:
                 n_found += 1
         for i in range(k):
             columns[b, i] = places[chosen[i]]
+
+
+@loop
+def _maxima(row: Floats, maxima: Floats) -> None:
+    """Write the largest entry of each block, one for every place in ``maxima``."""
+    n_blocks = len(maxima)
+    maxima[:] = row[:n_blocks]
+    for start in range(n_blocks, len(row), n_blocks):
+        part = row[start : min(start + n_blocks, len(row))]
+        for i in range(len(part)):
+            maxima[i] = part[i] if part[i] > maxima[i] else maxima[i]
 
 
 @loop

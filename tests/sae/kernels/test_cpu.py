@@ -26,7 +26,7 @@ def threads() -> Iterator[None]:
 def random_pairs(seed: int, n_rows: int, n_features: int, share: float) -> Pairs:
     active = torch.rand(n_rows, n_features, generator=torch.Generator().manual_seed(seed)) < share
     rows, features = active.nonzero(as_tuple=True)
-    return Pairs(rows, features, n_rows, n_features)
+    return Pairs.of_rows(rows, features, n_rows, n_features)
 
 
 def normal(seed: int, *shape: int) -> Tensor:
@@ -46,11 +46,10 @@ def test_sums_are_those_of_torch(shape: tuple[int, int, int], share: float, seed
     results = []
     for to in (Tensor.float, Tensor.double):
         values, errors, squares = products.reconstruct(to(pre), to(centred), to(W), pairs, ends)
-        weights = products.weight_gradients(to(grads), 0.5, values, to(centred), to(W), pairs, ends)
-        bias = products.bias_gradient(to(grads[0]), 0.5, weights[2], to(W))
+        weights = products.gradients(to(grads), 0.5, values, to(centred), to(W + 1), to(W), pairs, ends)
         shifted = products.centre(to(centred), torch.tensor(3.0), to(W[0]))
         encoded = products.encode(to(centred), to(W), to(pre[0]))
-        results.append((shifted, encoded, values, errors, squares, *weights, bias))
+        results.append((shifted, encoded, values, errors, squares, *weights))
     for found, expected in zip(*results, strict=True):
         torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -83,7 +82,7 @@ def test_numbers_that_are_none_give_columns_that_exist() -> None:
 
 @pytest.mark.usefixtures("threads")
 def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(cpu, "WAKING", 0)
     pairs = random_pairs(0, 40, 90, 0.1)
     values, grad, W = normal(0, len(pairs)), normal(1, 40, 33), normal(2, 90, 33)
     pre, ends = normal(3, 40, 90), torch.tensor([90])
@@ -94,8 +93,7 @@ def test_the_number_of_threads_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -
             [
                 products.largest(W, 5),
                 *products.reconstruct(pre, grad, W, pairs, ends),
-                *products.weight_gradients(grad[None], 1.0, values, grad, W, pairs, ends),
-                products.bias_gradient(grad, 1.0, pre[0], W),
+                *products.gradients(grad[None], 1.0, values, grad, W + 1, W, pairs, ends),
                 products.centre(grad, pre[0, 0], W[0]),
             ]
         )

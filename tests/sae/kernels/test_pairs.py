@@ -11,7 +11,7 @@ from refusal.sae.kernels.pairs import Pairs
 
 def test_a_worked_example():
     # row 0 has the features 2 and 0, row 1 none, row 2 has 2 and 1; of four features, 3 is active nowhere
-    pairs = Pairs(torch.tensor([0, 0, 2, 2]), torch.tensor([2, 0, 2, 1]), 3, 4)
+    pairs = Pairs.of_rows(torch.tensor([0, 0, 2, 2]), torch.tensor([2, 0, 2, 1]), 3, 4)
     assert len(pairs) == 4
     assert pairs.row_offsets.tolist() == [0, 2, 2, 4]
     order, rows, offsets = pairs.by_feature
@@ -31,7 +31,7 @@ def test_rows_with_equally_many_features():
 
 def test_no_pairs_at_all():
     none = torch.zeros(0, dtype=torch.int64)
-    pairs = Pairs(none, none, 2, 3)
+    pairs = Pairs.of_rows(none, none, 2, 3)
     assert pairs.row_offsets.tolist() == [0, 0, 0]
     assert pairs.by_feature.offsets.tolist() == [0, 0, 0, 0]
 
@@ -39,7 +39,7 @@ def test_no_pairs_at_all():
 @given(st.sets(st.tuples(st.integers(0, 6), st.integers(0, 8)), max_size=40))
 def test_each_feature_has_its_rows_ascending(chosen: set[tuple[int, int]]):
     numbers = torch.tensor(sorted(chosen), dtype=torch.int64).reshape(-1, 2)
-    pairs = Pairs(numbers[:, 0], numbers[:, 1], 7, 9)
+    pairs = Pairs.of_rows(numbers[:, 0], numbers[:, 1], 7, 9)
     order, rows, offsets = pairs.by_feature
     assert pairs.rows[order].tolist() == rows.tolist()
     for feature in range(9):

@@ -29,7 +29,7 @@ def some_weights(d_model: int, d_sae: int, rng: torch.Generator, dtype: torch.dt
 def some_pairs(n_rows: int, d_sae: int, share: float, rng: torch.Generator) -> Pairs:
     """Pairs at random, not only the largest pre-codes: some codes are cut at 0, some rows and features have none."""
     rows, features = (torch.rand(n_rows, d_sae, generator=rng) < share).nonzero().unbind(1)
-    return Pairs(rows, features, n_rows, d_sae)
+    return Pairs.of_rows(rows, features, n_rows, d_sae)
 
 
 def with_gradients(weights: Weights) -> Weights:
