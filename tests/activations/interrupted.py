@@ -45,9 +45,7 @@ def main(folder: Path) -> None:
 
     run("whole", ALONE)
     killed(folder, run)
-    together(run, "shared", ALONE, ALONE)
     together(run, "shared_by_four", ALONE, ALONE, ALONE, ALONE)
-    together(run, "two_parts", "2/2", "1/2")
     together(run, "four_parts", "3/4", "1/4", "4/4", "2/4")
     together(run, "part_and_whole", "2/3", ALONE)
     parts_in_turn(folder, run)

@@ -14,10 +14,7 @@ from refusal.activations.shard import dataset, open_shard
 from tests.activations.same_store import differences
 from tests.commands import ROOT
 
-WAYS = (
-    *("killed", "shared", "shared_by_four"),
-    *("two_parts", "four_parts", "part_and_whole", "parts_in_turn", "part_killed"),
-)
+WAYS = ("killed", "shared_by_four", "four_parts", "part_and_whole", "parts_in_turn", "part_killed")
 
 
 class Stores(NamedTuple):

@@ -88,8 +88,8 @@ def test_the_seed_decides_the_order(store: ActivationStore, seed: int, other: in
     assert torch.equal(first, third) == (seed == other)
 
 
-@settings(max_examples=15)
-@given(world=worlds, batch_size=st.integers(256, 500), n_batches=st.integers(1, 9), memory=memories)
+@settings(max_examples=10)
+@given(world=worlds, batch_size=st.integers(256, 500), n_batches=st.integers(1, 6), memory=memories)
 def test_whatever_the_number_of_processes_their_batches_together_are_the_same(
     store: ActivationStore, world: int, batch_size: int, n_batches: int, memory: int
 ) -> None:
@@ -106,7 +106,7 @@ def test_ranks_never_share_a_row_of_an_epoch(mixed: ActivationStore) -> None:
     assert sum(map(len, seen)) == len(set.union(*seen))  # lanes own their rows for good
 
 
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(
     done=st.integers(0, 9),  # a block has 4 batches of 256
     skipped=st.integers(0, 3),
@@ -179,8 +179,8 @@ def test_a_batch_mixes_prompts_like_a_true_shuffle(tmp_path: Path) -> None:
         stream = stream_of(store, sampler=uniform.weights, batch_size=64, last_fraction=0.1, memory_bytes=memory_bytes)
         distinct = [len(set(next(stream)[:, 1].tolist())) for _ in range(60)]
         assert np.mean(distinct) == pytest.approx(59.5, abs=1.0)
-        whole = Counter(take(stream, 500)[:, 1].tolist())
-        assert max(whole.values()) - min(whole.values()) < 40  # 80 times each on average
+        whole = Counter(take(stream, 200)[:, 1].tolist())
+        assert max(whole.values()) - min(whole.values()) < 20  # 32 times each on average
 
 
 def test_a_batch_of_few_pieces_of_many_shards_still_mixes_their_prompts(tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_batch_of_few_pieces_of_many_shards_still_mixes_their_prompts(tmp_path
     # pieces of 1,024 rows, two of each of the 16 lanes at a time, of 80 in all
     stream = stream_of(store, sampler=uniform.weights, batch_size=1024, last_fraction=1 / 32, memory_bytes=1 << 20)
     assert isinstance(stream._sources[0], DiskRows)
-    distinct = [len(set(next(stream)[:, 1].tolist())) for _ in range(30)]
+    distinct = [len(set(next(stream)[:, 1].tolist())) for _ in range(12)]
     # a true shuffle's rows are of about 2560 * (1 - exp(-1024 / 2560)) prompts
     assert np.mean(distinct) == pytest.approx(844, rel=0.05)
 

@@ -17,11 +17,10 @@ def test_a_failed_job_goes_on_in_its_run_and_a_finished_one_begins_another(
     pipeline.failures["train"] = bad("the disk is full")
     run("train", "sae.k=8")
     pipeline.failures.clear()
-    for k in (8, 16, 8):
-        assert run("train", f"sae.k={k}").status == 0
-    failed, again, other, later = read_runs(tmp_path / "outputs")
-    assert failed.id == again.id
-    assert len({again.id, other.id, later.id}) == 3
+    for _ in range(2):
+        assert run("train", "sae.k=8").status == 0
+    failed, again, later = read_runs(tmp_path / "outputs")
+    assert failed.id == again.id != later.id
     assert [one.exit_code for one in (failed, again)] == [1, 0]
     assert again.summary["status"] == "done"
 

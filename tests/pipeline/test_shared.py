@@ -20,6 +20,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store(folder)
 
 
+@pytest.mark.slow  # processes by themselves: tests/activations/test_resume.py, whole studies: test_stages.py
 def test_plain_commands_share_a_folder(tmp_path: Path, whole: Path) -> None:
     done = [finish(process) for process in [start(tmp_path, "collect", *ARGUMENTS) for _ in range(2)]]
     assert [(one.status, one.err) for one in done] == [(0, "")] * 2
