@@ -32,6 +32,8 @@ class Architecture:
     """Seen from a block, the module whose output the MLP adds to the residual stream."""
     neurons: str
     """Seen from a block, the linear map whose inputs are the MLP's neurons."""
+    norm: str
+    """The norm between the last block and the unembedding, seen from the module that holds the list of blocks."""
 
     def blocks_of(self, model: nn.Module) -> nn.ModuleList | None:
         """Return the model's blocks, in order; None if it is not built like this family."""
@@ -49,6 +51,11 @@ class Architecture:
     def reader(self, block: nn.Module) -> nn.Module | None:
         """Return the module of a block whose inputs are the MLP's neurons; None if it has none of the family's name."""
         return _module(block, self.neurons)
+
+    def final_norm(self, model: nn.Module) -> nn.Module:
+        """Return the norm between the last block and the unembedding; what does nothing, if there is none."""
+        places = (f"{name.rpartition('.')[0]}.{self.norm}" for name in self.blocks)
+        return next((found for place in places if (found := _module(model, place)) is not None), nn.Identity())
 
     def _fits(self, block: nn.Module) -> bool:
         return _module(block, self.attention) is not None and _module(block, self.mlp) is not None

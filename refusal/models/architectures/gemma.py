@@ -13,4 +13,5 @@ ARCHITECTURE = Architecture(
     attention="post_attention_layernorm",
     mlp="post_feedforward_layernorm",
     neurons="mlp.down_proj",
+    norm="norm",
 )

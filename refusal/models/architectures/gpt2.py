@@ -10,4 +10,5 @@ ARCHITECTURE = Architecture(
     attention="attn",
     mlp="mlp",
     neurons="mlp.c_proj",
+    norm="ln_f",
 )

@@ -10,4 +10,5 @@ ARCHITECTURE = Architecture(
     attention="attention",
     mlp="mlp",
     neurons="mlp.dense_4h_to_h",
+    norm="final_layer_norm",
 )

@@ -10,4 +10,5 @@ ARCHITECTURE = Architecture(
     attention="self_attn",
     mlp="mlp",
     neurons="mlp.down_proj",
+    norm="norm",
 )
