@@ -214,9 +214,10 @@ def _has_heatmaps(study: Study) -> bool:
 
 
 def _has_report(study: Study) -> bool:
-    """Whether the report that stands there says what is known of the autoencoders."""
+    """Whether the report that stands there says what is known of the autoencoders, and holds texts if it should."""
     card = complete(study.study_report) if study.has(study.study_report) else None
-    return card is not None and card.get("quality") == stages.measured(study)
+    wanted = (stages.measured(study), study.options.report.texts)
+    return card is not None and (card.get("quality"), card.get("texts")) == wanted
 
 
 def _remove(folder: Path) -> None:

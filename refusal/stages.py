@@ -219,6 +219,7 @@ def adopt(study: Study, key: SaeKey) -> None:
 def discover(study: Study) -> None:
     """Find the circuits, and compare them."""
     from refusal.activations.store import ActivationStore
+    from refusal.circuits.describe import write_features
     from refusal.comparison.discover import Settings, discover
 
     options = study.options.circuits
@@ -245,12 +246,13 @@ def discover(study: Study) -> None:
     }
     source = {"source": str(study.source), "is_folder": isinstance(study.source, Path), "revision": study.revision}
     with publish(study.circuits, _card(study, saes=names, side_saes=of_sides, model=source)) as folder:
-        chat = load_model(study)
+        chat, store = load_model(study), ActivationStore(study.store)
         load = cache(lambda key: _load(study, key).to(chat.device))
+        saes = {site: load(study.read_with(site)) for site in study.sites}
         discover(
             chat,
-            ActivationStore(study.store),
-            {site: load(study.read_with(site)) for site in study.sites},
+            store,
+            saes,
             folder,
             model=study.name,
             data=study.options.data.name,
@@ -261,6 +263,7 @@ def discover(study: Study) -> None:
                 (part.splits, {site: load(study.read_with(site, part)) for site in study.sites}) for part in parts
             ],
         )
+        write_features(folder, chat, store, saes)
     say("circuits", "built", study.circuits)
 
 
@@ -277,8 +280,8 @@ def report(study: Study) -> None:
     """Write this study's report."""
     from refusal.report.build import build
 
-    saes = [study.sae(study.read_with(site)) for site in study.sites]
-    with publish(study.study_report, _card(study, quality=measured(study))) as folder:
+    saes, texts = [study.sae(study.read_with(site)) for site in study.sites], study.options.report.texts
+    with publish(study.study_report, _card(study, quality=measured(study), texts=texts)) as folder:
         write_json(folder / "verdict.json", read_json(study.circuits / "verdict.json"))
         build(
             folder,
@@ -288,6 +291,7 @@ def report(study: Study) -> None:
             quality=study.quality if measured(study) else None,
             store=study.store,
             command=_command(),
+            texts=texts,
         )
 
 

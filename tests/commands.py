@@ -106,6 +106,7 @@ class Pretended:
             "refusal_by_split": {"safe": {"refused": 1, "total": 20}, "toxic": {"refused": 19, "total": 20}},
         }
         _json(places.circuits / "planted_comparison.json", comparison)
+        _json(places.circuits / "features.json", {"prompts": [{"tokens": ["a", " prompt"]}]})
         return places.circuits
 
     def heatmaps(self, options: Options) -> list[Path]:

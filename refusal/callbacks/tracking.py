@@ -12,6 +12,7 @@ from typing import Any
 from refusal import pipeline
 from refusal.artifacts import clean_name, read_json
 from refusal.circuits.circuit import load_circuit
+from refusal.circuits.features import FEATURES
 from refusal.config.schemas import Options, WandbLogger
 from refusal.sweeps.job import Job, read_quality, read_saes
 
@@ -28,8 +29,9 @@ def log_results(run: Any, options: Options) -> None:
             figures.update({f"training/{site}/{path.stem}": path for path in _pngs(folder / "training_plots")})
         run.summary.update(sae_figures(places.saes, places.quality))
         run.summary.update(quality_figures(read_quality(places.quality)))
+    texts = isinstance(options.logger, WandbLogger) and options.logger.texts
     if options.callbacks.discovery:
-        log_circuits(run, places.circuits)
+        log_circuits(run, places.circuits, texts=texts)
     if options.callbacks.heatmaps:
         figures.update({f"similarity/{path.stem}": path for path in _pngs(places.visualizations)})
     if options.callbacks.report:
@@ -37,7 +39,7 @@ def log_results(run: Any, options: Options) -> None:
         verdict = read_json(places.study_report / "verdict.json")
         run.summary.update({name: verdict.get(name) for name in SUMMARY})
     log_figures(run, figures)
-    if isinstance(options.logger, WandbLogger) and options.logger.texts:
+    if texts:
         log_texts(run, places.store)
 
 
@@ -80,8 +82,14 @@ def log_figures(run: Any, figures: Mapping[str, Path]) -> None:
         run.log({name: wandb.Image(str(path)) for name, path in figures.items()})
 
 
-def log_circuits(run: Any, folder: Path) -> None:
-    """Log the nodes, the transfer matrix and split x refused as tables, and the files as an artifact."""
+def log_circuits(run: Any, folder: Path, *, texts: bool) -> None:
+    """Log the nodes, the transfer matrix and split x refused as tables, and the files as an artifact.
+
+    Args:
+        run: The run.
+        folder: The circuits'.
+        texts: Whether files with texts of prompts are among them.
+    """
     import wandb
 
     circuits = [load_circuit(path) for path in sorted(Path(folder).glob("*_circuit.json"))]
@@ -95,7 +103,7 @@ def log_circuits(run: Any, folder: Path) -> None:
         tables.update(_comparison_tables(read_json(path)))
     run.log(tables)
     artifact = wandb.Artifact(clean_name(f"circuits-{Path(folder).name}"), type="circuits")
-    for path in sorted(Path(folder).glob("*.json")):
+    for path in sorted(path for path in Path(folder).glob("*.json") if texts or path.name != FEATURES):
         artifact.add_file(str(path), policy="immutable")
     run.log_artifact(artifact)
 

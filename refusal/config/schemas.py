@@ -371,6 +371,13 @@ class Callbacks:
 
 
 @dataclass
+class Report:
+    """What the report holds."""
+
+    texts: bool = option("Whether prompts and responses are in it.")
+
+
+@dataclass
 class Sweep:
     """How the jobs of a multirun are compared."""
 
@@ -423,6 +430,7 @@ class Options:
     quality: Quality
     circuits: Circuits
     callbacks: Callbacks
+    report: Report
     trainer: Trainer
     logger: Logger
     sweep: Sweep

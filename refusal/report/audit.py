@@ -16,11 +16,18 @@ MIN_PER_CATEGORY = 20  # a category votes with so many refused and so many compl
 PACKAGES = ("refusal-circuits", "torch", "transformers", "pytorch-lightning", "numpy", "scipy")
 
 
-def audit_sections(study: Study, command: str, rebuild: str) -> list[Section]:
-    """Return the sections; ``command`` made the study, ``rebuild`` makes its report again from the files."""
+def audit_sections(study: Study, command: str, rebuild: str, *, texts: bool) -> list[Section]:
+    """Return the sections.
+
+    Args:
+        study: The study.
+        command: What made it.
+        rebuild: What makes its report again from the files.
+        texts: Whether prompts and responses are shown.
+    """
     return [
         Section("The data", "data", _data(study)),
-        labels_section(study.labels),
+        labels_section(study.labels, texts=texts),
         saes_section(study),
         Section("Limits", "limits", [Bullets(_limits(study))]),
         Section("How to reproduce it", "reproduce", _reproduce(study, command, rebuild)),

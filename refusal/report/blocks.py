@@ -5,10 +5,9 @@ The texts are plain; the templates escape them, for names and prompts come from 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-
-from refusal.report.panels import Panel
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,32 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Heatmaps:
-    """Matrices side by side on the page; in Markdown the picture ``png`` that shows the same."""
+class View:
+    """What a script of the page draws from ``data``; in Markdown the picture ``png`` that shows the same, if any."""
 
-    panels: Sequence[Panel]
-    png: str
+    script: str
+    """Which: ``heatmap``, ``chart``, ``graph`` or ``features``, each a file in ``static``."""
+    data: Mapping[str, Any]
+    """As JSON holds it; its texts may be anyone's."""
     alt: str
-    kind: str = "heatmaps"
+    png: str = ""
+    kind: str = "view"
 
-    @property
-    def defined(self) -> bool:
-        """Whether any panel has a value to show, and so needs the key of colours."""
-        return any(panel.matrix is not None and panel.matrix.defined() for panel in self.panels)
+
+@dataclass(frozen=True)
+class Row:
+    """Views side by side, where the page is wide enough; in Markdown the picture of the first that has one."""
+
+    views: Sequence[View]
+    kind: str = "row"
+
+
+@dataclass(frozen=True)
+class Key:
+    """The scale of colours; ``marks`` says what a star at a name means. Markdown's pictures have their own."""
+
+    marks: bool = False
+    kind: str = "key"
 
 
 @dataclass(frozen=True)
@@ -81,7 +94,7 @@ class Fold:
     kind: str = "fold"
 
 
-Block = Text | Bullets | Table | Heatmaps | Picture | Code | Fold
+Block = Text | Bullets | Table | View | Row | Key | Picture | Code | Fold
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def build(
     store: Path | None = None,
     quality: Path | None = None,
     command: str | None = None,
+    texts: bool = True,
 ) -> Path:
     """Write ``report.html``, ``report.md`` and ``figures/`` into ``report``, and return the path of the first.
 
@@ -47,6 +48,7 @@ def build(
         store: The store of the activations, whose responses are shown where labels disagree.
         quality: The folder with ``quality.json``.
         command: The command that made the study; by default the one that the verdict or the circuits' card records.
+        texts: Whether prompts and responses are in the report.
 
     Raises:
         InputError: A file is missing or damaged, or the disk refuses to write.
@@ -55,7 +57,11 @@ def build(
     pictures = _pictures(study, Path(report) / FIGURES)
     made_by = command or study.verdict.get("command") or study.card.get("command") or _command(study)
     rebuild = f"python -m refusal.report.build {shlex.quote(str(_kept(Path(report), Path(circuits))))}"
-    sections = [*evidence_sections(study, pictures), *audit_sections(study, made_by, rebuild)]
+    rebuild += "" if texts else " --no-texts"
+    sections = [
+        *evidence_sections(study, pictures, texts=texts),
+        *audit_sections(study, made_by, rebuild, texts=texts),
+    ]
     for name, content in render(study, sections).items():
         write_atomic(Path(report) / name, content)
     return Path(report) / "report.html"
@@ -88,7 +94,9 @@ def main(arguments: Sequence[str] | None) -> int:
     """Run the command line; return the exit status."""
     parser = Parser("refusal.report.build", "Build the report of a finished study from its files.")
     parser.add_argument("folder", type=Path, help="a model's folder, such as outputs/planted, or one study of it")
-    found = find(parser.parse_args(arguments).folder)
+    parser.add_argument("--no-texts", action="store_true", help="leave prompts and responses out of the report")
+    options = parser.parse_args(arguments)
+    found = find(options.folder)
     path = build(
         found.report,
         found.circuits,
@@ -96,6 +104,7 @@ def main(arguments: Sequence[str] | None) -> int:
         saes=found.saes,
         store=found.store,
         quality=found.quality,
+        texts=not options.no_texts,
     )
     say("report", "built", path)
     return 0

@@ -12,8 +12,8 @@ from refusal.report.blocks import (
     Block,
     Bullets,
     Fold,
-    Heatmaps,
-    Picture,
+    Key,
+    Row,
     Section,
     Table,
     Text,
@@ -22,14 +22,15 @@ from refusal.report.blocks import (
     p_value,
     share,
 )
-from refusal.report.index_by_layer import index_figure
+from refusal.report.curves import faithfulness_view, index_view
+from refusal.report.explore import cross_view, similarity_view, transfer_view, within_view
+from refusal.report.graph import features_section, graph_view
 from refusal.report.matrices import read_matrix
-from refusal.report.panels import HOW_TO_READ_CROSS, cross_panel, separate_panels, similarity_panels
+from refusal.report.panels import HOW_TO_READ_CROSS, cross_panel
 from refusal.report.sites import in_words
 from refusal.report.study import Study
 from refusal.report.traps import traps
 from refusal.report.words import agrees, claims, extremes, over_refusal
-from refusal.style import inline_svg
 
 READINGS = {
     "direct": "Each category's own direction, knocked out at every component write from N on; it is the index",
@@ -59,8 +60,14 @@ INDEX_PNG = "index_by_layer.png"
 LEVEL = 0.05  # of a test
 
 
-def evidence_sections(study: Study, pictures: Mapping[str, str]) -> list[Section]:
-    """Return the sections; ``pictures`` gives each picture's file name for Markdown."""
+def evidence_sections(study: Study, pictures: Mapping[str, str], *, texts: bool) -> list[Section]:
+    """Return the sections.
+
+    Args:
+        study: The study.
+        pictures: Each picture's file name, for Markdown.
+        texts: Whether texts of prompts are shown.
+    """
     sections = [
         Section("Which layer decides", "layers", _layers(study)),
         Section("Who stops whom, and how alike the circuits are", "matrices", _matrices(study, pictures)),
@@ -70,6 +77,7 @@ def evidence_sections(study: Study, pictures: Mapping[str, str]) -> list[Section
     if study.comparison.get("separate"):
         sections.append(Section("Safe and toxic circuits apart", "separate", _separate(study, pictures)))
     sections.append(Section("The circuits, and how much of the score they carry", "circuits", _circuits(study)))
+    sections += features_section(study, texts=texts)
     sections += behaviour_sections(study.comparison)
     sections.append(Section("Traps this study could have stepped into", "traps", [Bullets(traps(study))]))
     rows = [list(claim) for claim in claims(study)]
@@ -79,34 +87,37 @@ def evidence_sections(study: Study, pictures: Mapping[str, str]) -> list[Section
 
 
 def _layers(study: Study) -> list[Block]:
-    figure = index_figure(study.comparison)
-    if figure is None:
+    view = index_view(study, INDEX_PNG)
+    if view is None:
         return [Text("Causal transfer was not measured.", warning=True)]
-    start, last = study.direct.get("start"), study.comparison["last_voting_layer"]
-    alt = f"Index by starting layer; chosen start {start}; layers 0 to {last} have a vote"
     text = (
         "Knocking out a category's direction from layer N on lowers the refusal score of its own prompts (below) and "
         "of the other categories' prompts; the second fall divided by the first is the index (above). The latest N "
         "that keeps half of the best own fall is chosen, by the fall and never by the index. The last fifth of the "
-        "layers has no vote: all refusals begin with the same words there, so that they look shared in every model."
+        "layers has no vote: all refusals begin with the same words there, so that they look shared in every model; "
+        "the others are shaded."
     )
-    return [Text(text), Picture(inline_svg(figure, alt), INDEX_PNG, alt)]
+    return [Text(text), view]
 
 
 def _matrices(study: Study, pictures: Mapping[str, str]) -> list[Block]:
-    panels = [panel for panel in similarity_panels(study.comparison) if panel.matrix]
-    if not panels:
+    found = [transfer_view(study, pictures["similarity"]), similarity_view(study, pictures["similarity"])]
+    views = [view for view in found if view is not None]
+    if not views:
         return [Text("Neither circuits nor causal transfer were compared.", warning=True)]
-    blocks: list[Block] = [
-        Text("Dark is shared. The ceiling is what a category reaches with itself, from two halves of its prompts."),
-        Heatmaps(panels, pictures["similarity"], "Cosine similarity of the circuits beside causal transfer"),
-    ]
-    found = [extremes(study)]
+    about = (
+        "Dark is shared. Transfer: how far the refusal score of the column's prompts falls when the row's direction is "
+        "knocked out, as a share of the fall by their own. The ceiling is what a category reaches with itself, from "
+        "two halves of its prompts."
+    )
+    marks = len(study.comparison["voting"]) < len(study.comparison["categories"])
+    blocks: list[Block] = [Text(about), Row(views), Key(marks)]
+    said = [extremes(study)]
     groups = study.verdict.get("groups") or []
     if len(groups) > 1:
-        found.append(f"Groups by transfer: {'; '.join(' + '.join(group) for group in groups)}.")
-    if any(found):
-        blocks.append(Text(" ".join(filter(None, found))))
+        said.append(f"Groups by transfer: {'; '.join(' + '.join(group) for group in groups)}.")
+    if any(said):
+        blocks.append(Text(" ".join(filter(None, said))))
     if not study.comparison["sites"]:
         blocks.append(Text("No circuits were compared in this study: transfer needs none.", warning=True))
     else:
@@ -191,8 +202,8 @@ def _pairs(test: Mapping[str, Any]) -> str:
 
 
 def _separate(study: Study, pictures: Mapping[str, str]) -> list[Block]:
-    within = separate_panels(study.comparison)
     cross = cross_panel(study.comparison)
+    views = [within_view(study, pictures["separate"]), cross_view(study, pictures["cross"])]
     text = (
         "One circuit from a category's safe prompts and one from its toxic ones (and one from hard ones that were "
         "refused), all against a model in which nothing is active, so that they can be compared; what every prompt "
@@ -201,8 +212,8 @@ def _separate(study: Study, pictures: Mapping[str, str]) -> list[Block]:
     how = [Text(" ".join(HOW_TO_READ_CROSS))] if cross.matrix and cross.matrix.defined() else []
     return [
         Text(text),
-        Heatmaps(within, pictures["separate"], "Similarity within the safe and within the toxic circuits"),
-        Heatmaps([cross], pictures["cross"], "Safe circuits against toxic circuits"),
+        Row([view for view in views if view is not None]),
+        Key(len(study.comparison["voting"]) < len(study.comparison["categories"])),
         *how,
         Text(over_refusal(study)),
     ]
@@ -227,6 +238,7 @@ def _circuits(study: Study) -> list[Block]:
     )
     caption = f"Strongest features: as site/feature, among the {in_words(counted)}, by importance."
     blocks: list[Block] = [Text(text), Table(headers, rows, caption if counted else "", words=(8,))]
+    blocks += [view for view in (faithfulness_view(study), graph_view(study)) if view is not None]
     agreement = study.comparison.get("agreement") or []
     if agreement:
         blocks.append(Fold("Does the fast attribution agree with the exact one?", [_agreement(agreement)]))

@@ -67,14 +67,20 @@ def read_labels(store: Path) -> Labels:
     )
 
 
-def labels_section(labels: Labels | None) -> Section:
-    """Return the section; None stands for a study whose activations are no longer there."""
+def labels_section(labels: Labels | None, *, texts: bool) -> Section:
+    """Return the section.
+
+    Args:
+        labels: None stands for a study whose activations are no longer there.
+        texts: Whether prompts and responses are shown.
+    """
     if labels is None:
         blocks: list[Block] = [Text("The activations are not there, and with them the responses: nothing to check.")]
     elif not sum(labels.n_judged.values()):
         blocks = [Text(RULES[labels.rule]), Text("There are no responses or no scores to compare it with.")]
     else:
-        blocks = [Text(RULES[labels.rule]), _agreement(labels), *_disagreements(labels.disagreements)]
+        blocks = [Text(RULES[labels.rule]), _agreement(labels)]
+        blocks += _disagreements(labels.disagreements) if texts else []
     return Section("What was called a refusal", "labels", blocks)
 
 

@@ -1,23 +1,30 @@
 """A study as a page: the same sections through two templates, HTML (one file, no request to anywhere) and Markdown.
 
-Everything printed is escaped by the environment, for names and texts come from outside.
+Everything printed is escaped by the environment, for names and texts come from outside. Plotly and the scripts in
+``static`` are within the page; its policy names their hashes, so that nothing else is ever run, whatever a text says.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import json
 import re
 from collections.abc import Mapping, Sequence
+from importlib.resources import files
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from refusal.report.blocks import Section, interval, number, share
-from refusal.report.matrices import cell_text, short
 from refusal.report.study import Study
 from refusal.report.words import doubts, sentence
-from refusal.style import colour_of, ink_on
+from refusal.style import UNDEFINED, colour_of
+
+STATIC = ("page", "heatmap", "chart", "graph", "features")
+UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}  # what could end a script's element, or be read as markup
 
 
 def render(study: Study, sections: Sequence[Section]) -> dict[str, str]:
@@ -41,9 +48,30 @@ def render(study: Study, sections: Sequence[Section]) -> dict[str, str]:
 def html_environment() -> Environment:
     """Return the environment of the HTML page: autoescape on."""
     environment = _environment(autoescape=True)
-    environment.filters["svg"] = Markup  # only for figures that this package drew
-    environment.globals.update(colour_of=colour_of, ink_on=ink_on)
+    environment.filters["ours"] = Markup  # only for what this package wrote: its drawings and scripts
+    environment.filters.update(json=data_json, hash_of=hash_of)
+    steps = [colour_of(step / 10) for step in range(11)]
+    environment.globals.update(colours=steps, undefined_colour=UNDEFINED, scripts=scripts)
     return environment
+
+
+def scripts() -> list[str]:
+    """Return the page's scripts: Plotly's, then ours."""
+    plotly = (files("plotly") / "package_data" / "plotly.min.js").read_text(encoding="utf-8")
+    static = files("refusal.report") / "static"
+    ours = "\n".join((static / f"{name}.js").read_text(encoding="utf-8") for name in STATIC)
+    return [script.replace("\r\n", "\n").replace("</script", "<\\/script") for script in (plotly, ours)]
+
+
+def hash_of(script: str) -> str:
+    """Return a script's name in a content security policy."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+
+
+def data_json(data: object) -> Markup:
+    """Return JSON that can stand within a page: ASCII, and without any letter that means something to HTML."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return Markup("".join(UNSAFE.get(letter, letter) for letter in text) if any(map(text.count, UNSAFE)) else text)
 
 
 def markdown_environment() -> Environment:
@@ -56,10 +84,7 @@ def markdown_environment() -> Environment:
 
 def _environment(**options: Any) -> Environment:
     loader = PackageLoader("refusal.report", "templates")
-    environment = Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
-    environment.globals.update(cell_text=cell_text)
-    environment.filters["short"] = short
-    return environment
+    return Environment(loader=loader, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, **options)
 
 
 def markdown(value: object) -> object:

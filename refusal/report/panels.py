@@ -37,12 +37,6 @@ class Panel:
     if_empty: str = "not measured"
     """What to say where no value is defined."""
 
-    @property
-    def caption(self) -> str:
-        """The subtitle and what rows and columns are, where there are no axes to say it."""
-        axes = f"row: {self.down}, column: {self.across}" if self.across else ""
-        return "; ".join(filter(None, [self.subtitle, axes]))
-
 
 def similarity_panels(comparison: Mapping[str, Any]) -> list[Panel]:
     """Return cosine similarity of the circuits (all chosen sites together), then the causal transfer matrix."""

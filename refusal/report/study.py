@@ -11,6 +11,7 @@ from refusal import InputError
 from refusal.activations.store import is_complete
 from refusal.artifacts import CARD, read_json
 from refusal.circuits.circuit import Circuit, load_circuit
+from refusal.circuits.features import FEATURES
 from refusal.circuits.finished import finished
 from refusal.report.labels import Labels, read_labels
 
@@ -41,6 +42,8 @@ class Study:
     """What was called a refusal; None where the activations are not there."""
     quality: Mapping[str, Any] | None = None
     """``quality.json``: how good the SAEs are; None where they were not measured."""
+    features: Mapping[str, Any] | None = None
+    """``features.json``: what the circuits' nodes are; None in a study from before they were described."""
 
     @property
     def direct(self) -> Mapping[str, Any]:
@@ -86,7 +89,7 @@ def read_study(folders: Folders) -> Study:
     statistics = None
     if folders.data_analysis and (folders.data_analysis / "data_split_statistics.json").is_file():
         statistics = read_json(folders.data_analysis / "data_split_statistics.json")
-    card = folders.circuits / CARD
+    card, features = folders.circuits / CARD, folders.circuits / FEATURES
     return Study(
         verdict=read_json(folders.report / "verdict.json"),
         comparison=read_json(comparisons[0]),
@@ -96,6 +99,7 @@ def read_study(folders: Folders) -> Study:
         card=read_json(card) if card.is_file() else {},
         labels=read_labels(folders.store) if folders.store and is_complete(folders.store) else None,
         quality=read_json(folders.quality / "quality.json") if folders.quality else None,
+        features=read_json(features) if features.is_file() else None,
     )
 
 

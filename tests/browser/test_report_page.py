@@ -1,46 +1,205 @@
-"""The report in a browser: it complains of nothing, asks for nothing, and never scrolls sideways as a whole."""
+"""The report in a browser: it runs without complaint, asks for nothing, and never scrolls sideways as a whole."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.browser.chromium import CHROMIUM, Visit, visit
-from tests.report.fixture import CASES
+from tests.browser.chromium import CHROMIUM, Browser, Page
+from tests.report.fixture import CASES, HOSTILE
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-WIDTHS = (360, 1600)
+Open = Callable[..., Page]
+LABELS = "[...document.querySelectorAll('[data-view=heatmap]')[0].querySelectorAll('.yaxislayer-above text')]"
 
 
 @pytest.fixture(scope="module")
-def visited(homes: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Visit:
-    """All four reports, opened at both widths."""
-    pages = [f"{home.name}/report/report.html" for home in homes.values()]
-    return visit(homes[CASES[0]].parent, pages, WIDTHS, tmp_path_factory.mktemp("profile"))
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    with Browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
-def test_no_page_scrolls_sideways_with_everything_open(visited: Visit):
-    assert len(visited.frames) == len(CASES) * len(WIDTHS)
-    assert {frame.width for frame in visited.frames} == set(WIDTHS)
-    assert all(": " in frame.title for frame in visited.frames)  # model: verdict
-    assert [frame for frame in visited.frames if frame.content > frame.width] == []
+@pytest.fixture(scope="module")
+def report(browser: Browser, homes: dict[str, Path]) -> Open:
+    """Open the report of a case."""
+
+    def open_report(case: str, **how: object) -> Page:
+        return browser.open(homes[case] / "report" / "report.html", **how)  # type: ignore[arg-type]
+
+    return open_report
 
 
-def test_the_page_asks_for_nothing_else(visited: Visit):
-    assert [frame.asked for frame in visited.frames] == [[]] * len(visited.frames)
+@pytest.fixture(scope="module")
+def planted(report: Open) -> Page:
+    return report("planted")
 
 
-def test_the_console_stays_empty(visited: Visit):
-    assert visited.complaints == []
+@pytest.mark.parametrize("width", [360, 1600])
+@pytest.mark.parametrize("case", CASES)
+def test_a_page_opens_without_complaint_or_request_and_never_scrolls_sideways(report: Open, case: str, width: int):
+    page = report(case, width=width, dark=width == 360)
+    assert ": " in page.run("document.title")  # model: verdict
+    assert page.overflow() <= 0
+    assert page.run("document.querySelectorAll('.view > script').length") == 0  # all are drawn
+    assert (page.complaints, page.asked) == ([], [])
 
 
-def test_a_bad_page_would_be_noticed(tmp_path: Path):
-    (tmp_path / "bad.html").write_text(
+def test_a_bad_page_would_be_noticed(browser: Browser, tmp_path: Path):
+    bad = tmp_path / "bad.html"
+    bad.write_text(
         "<!doctype html><title>bad</title><div style='width:900px'>wide</div>"
         "<img src='picture.png' alt=''><img src='http://example.com/x.png' alt=''><script>nothing()</script>"
     )
-    found = visit(tmp_path, ["bad.html"], (360,), tmp_path / "profile")
-    assert found.frames[0].content > 900
-    assert {address.rsplit("/", 1)[-1] for address in found.frames[0].asked} == {"picture.png", "x.png"}
-    assert any("nothing is not defined" in line for line in found.complaints)
+    page = browser.open(bad, width=360)
+    assert page.overflow() > 500
+    assert {address.rsplit("/", 1)[-1] for address in page.asked} == {"picture.png", "x.png"}
+    assert any("nothing is not defined" in line for line in page.complaints)
+
+
+def test_nothing_that_a_text_holds_is_run_or_reorders_the_page(report: Open):
+    page = report("noisy")
+    text = page.run("document.querySelector('.feature').textContent")
+    assert "</script><script>document.title='run'</script>" in text
+    assert "<img src=x onerror" in text
+    assert "{{ 7 * 7 }}" in text
+    assert len(text) < 5_000  # the token of 10,000 letters is cut
+    assert not set(text) & set("\u202e\u2066\u200f\0\a\x1b")
+    assert page.run("document.title").startswith("noisy: ")
+    assert page.run("document.querySelectorAll('.view script, .view img, .view b b').length") == 0
+    names = page.run(f"{LABELS}.map((label) => label.textContent)")
+    assert any("<script>" in name for name in names)  # as text, in Plotly too
+    assert page.complaints == []
+
+
+def test_a_script_that_came_in_would_not_run(report: Open):
+    page = report("one_site")
+    page.run("document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))")
+    assert page.run("window.ran") is None
+    assert any("Content Security Policy" in line for line in page.complaints)
+
+
+def test_a_cell_says_both_categories_the_value_the_ceiling_and_p(planted: Page):
+    view = "document.querySelectorAll('[data-view=heatmap]')[1]"
+    planted.hover(*planted.middle(f"{view}.querySelectorAll('.heatmap-label text')[12]"))
+    said = planted.wait_for(f"{view}.querySelector('.hoverlayer').textContent")
+    told = (" and ", "similarity: 0.", "noise ceilings: 0.98 and 0.98", "told apart, p: 0.", "above chance, p: 0.")
+    for words in told:
+        assert words in said, said
+
+
+def choose(page: Page, view: int, label: str, value: str) -> None:
+    """Take a choice of the heatmap with this number."""
+    page.run(
+        f"""(() => {{
+          const controls = [...document.querySelectorAll('[data-view=heatmap]')[{view}].querySelectorAll('.control')];
+          const select = controls.find((control) => control.textContent.startsWith({label!r})).querySelector('select');
+          select.value = [...select.options].find((option) => option.text === {value!r}).value;
+          select.dispatchEvent(new Event('change'));
+        }})()"""
+    )
+    page.settle()
+
+
+def cells(page: Page, view: int) -> list[str]:
+    return page.run(
+        f"[...document.querySelectorAll('[data-view=heatmap]')[{view}].querySelectorAll('.heatmap-label text')]"
+        ".map((text) => text.textContent)"
+    )
+
+
+def test_measure_site_and_order_can_be_switched(planted: Page):
+    first = cells(planted, 1)
+    assert len(first) == 10 * 10 + 10  # with the ceiling
+    choose(planted, 1, "Sites", "attention_0")
+    second = cells(planted, 1)
+    assert second != first
+    choose(planted, 1, "Measure", "Jaccard of nodes")
+    assert cells(planted, 1) != second
+    choose(planted, 1, "Values", "over the ceiling")
+    assert len(cells(planted, 1)) == 100
+    choose(planted, 0, "Order", "by name")
+    names = planted.run(f"{LABELS}.map((label) => label.textContent)")
+    assert names == sorted(names, reverse=names[0] > names[-1])
+    assert planted.run("document.activeElement.tagName") in ("SELECT", "BODY")
+    assert planted.complaints == []
+
+
+def test_a_heatmap_is_a_table_and_a_csv_file_too(planted: Page):
+    planted.run(
+        "window.files = []; URL.createObjectURL = (blob) => { files.push(blob.text()); return 'blob:none'; };"
+        "HTMLAnchorElement.prototype.click = () => {};"
+        "document.querySelectorAll('[data-view=heatmap]')[0].querySelectorAll('.files button')[1].click()"
+    )
+    lines = planted.run("files[0]").split("\r\n")
+    assert len(lines) == 12  # a head, ten categories, the end
+    assert lines[0].startswith(",")
+    assert "violence" in lines[0]
+    planted.run("document.querySelector('[data-view=heatmap] details').open = true")
+    planted.settle()
+    rows = planted.run("document.querySelectorAll('[data-view=heatmap]')[0].querySelectorAll('tbody tr').length")
+    assert rows == 10
+
+
+GRAPH = "document.querySelector('[data-view=graph]')"
+DRAWN = f"[{GRAPH}.querySelectorAll('.node').length, {GRAPH}.querySelectorAll('.edge').length]"
+
+
+def test_sliders_thin_the_graph_by_keyboard(planted: Page):
+    nodes, edges = planted.run(DRAWN)
+    assert nodes == 12
+    assert edges == 27
+    for number in (1, 2):
+        planted.run(f"{GRAPH}.querySelectorAll('input')[{number - 1}].focus()")
+        planted.press("End")
+    assert planted.run(DRAWN) == [1, 0]
+    assert "1 of 12 nodes and 0 of 27 edges" in planted.run(f"{GRAPH}.querySelector('[role=status]').textContent")
+    for number in (1, 2):
+        planted.run(f"{GRAPH}.querySelectorAll('input')[{number - 1}].focus()")
+        planted.press("Home")
+    assert planted.run(DRAWN) == [nodes, edges]
+
+
+def test_a_node_leads_to_its_page_by_click_and_by_keyboard(planted: Page):
+    places = {f"/{number}": f"{GRAPH}.querySelector('a.node[href$=\"/{number}\"] circle')" for number in (17, 201)}
+    planted.click(*planted.middle(places["/17"]))
+    title = "document.querySelector('.feature h3').textContent"
+    assert planted.run(title).endswith("/17")
+    assert planted.run("location.hash") == f"#feature/{planted.run(title)}"
+    planted.run(f"{places['/201']}.parentNode.focus()")
+    planted.press("Enter")
+    assert planted.run(title).endswith("/201")
+    assert planted.run("document.activeElement.className") == "feature"
+
+
+def test_a_feature_has_an_address(report: Open):
+    page = report("planted", at="feature/mlp_0/201")
+    assert page.run("document.querySelector('.feature h3').textContent") == "mlp_0/201"
+    assert page.run("document.querySelector('.feature .tokens .active').textContent") == "Tell"
+
+
+def test_figures_follow_the_theme(report: Open):
+    page = report("one_site", width=800)
+    ink = "getComputedStyle(document.querySelector('[data-view=chart] .xtick text')).fill"
+    light = page.run(ink)
+    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    page.settle()
+    assert page.run(ink) != light
+
+
+def test_on_paper_everything_is_open_and_dark_on_light(report: Open):
+    page = report("planted", dark=True)
+    background = "getComputedStyle(document.body).backgroundColor"
+    dark = page.run(background)
+    page.run("dispatchEvent(new Event('beforeprint'))")
+    assert page.run("document.querySelectorAll('details:not([open])').length") == 0
+    assert page.run(background) == "rgb(255, 255, 255)" != dark
+    page.run("dispatchEvent(new Event('afterprint'))")
+    assert page.run("document.querySelectorAll('details[open]').length") == 0
+
+
+def test_hostile_names_are_cut_and_kept_in_lists(report: Open):
+    page = report("noisy")
+    names = page.run(f"[...{GRAPH}.querySelector('select').options].map((option) => option.text)")
+    assert any(name.startswith(HOSTILE[:20]) and len(name) <= 40 for name in names)

@@ -107,6 +107,17 @@ def test_prompts_are_logged_only_when_asked_for(run: Runner, tmp_path: Path, mon
     ]
 
 
+@pytest.mark.parametrize("texts", [False, True])
+def test_the_file_of_features_which_holds_prompts_leaves_only_when_asked_for(
+    texts: bool, run: Runner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("refusal.activations.store.ActivationStore", _Store)
+    assert run("discover", f"logger.texts={texts}").status == 0
+    (sent,) = (tmp_path / "outputs" / "wandb").glob("offline-run-*/*.wandb")
+    assert b"planted_comparison.json" in sent.read_bytes()
+    assert (b"features.json" in sent.read_bytes()) == texts
+
+
 class _Store:
     def __init__(self, folder: Path) -> None:
         assert folder.name == "store"

@@ -124,8 +124,7 @@ def test_every_artifact_has_its_name(tmp_path: Path) -> None:
     options = ("sampler=uniform", "circuits=ig", "circuits.separate_safe_toxic=true")
     thresholds = ("circuits.node_threshold=0.1", "circuits.edge_threshold=0.01")
     quick = [option for option in SMALL if option != "logger=none"]  # W&B as it comes, offline
-    done = python(tmp_path, "discover", *options, *thresholds, *quick, "circuits.steps=3")
-    assert done.status == 0, done.err
+    succeed(tmp_path, "discover", *options, *thresholds, *quick, "circuits.steps=3")
     home = tmp_path / "outputs" / "planted"
     assert {path.name for path in (home / "data_analysis").iterdir()} == {
         *("data_split_analysis.png", "data_split_statistics.json")
@@ -142,7 +141,7 @@ def test_every_artifact_has_its_name(tmp_path: Path) -> None:
     (circuits,) = [path for path in (home / "circuits").iterdir() if path.is_dir()]
     categories = ("hate", "privacy", "violence")
     named = {f"planted_{category}{side}_circuit.json" for category in categories for side in SIDES}
-    expected = {*named, "planted_comparison.json", "verdict.json", "card.json", *MEASURED}
+    expected = {*named, "planted_comparison.json", "features.json", "verdict.json", "card.json", *MEASURED}
     assert {path.name for path in circuits.iterdir()} == expected
     circuit = load_circuit(circuits / "planted_hate_circuit.json")
     assert (circuit.method, circuit.has_circuit) == ("ig", True)
@@ -172,3 +171,12 @@ def test_the_report_is_made_again_where_the_autoencoders_are_measured_otherwise(
     done = succeed(here, "discover", *SMALL, "quality.max_prompts=9")
     assert done.states[2:] == [("quality", "built"), ("circuits", "found"), ("heatmap", "found"), ("report", "built")]
     assert "9 held-out prompts" in (home / "report" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_report_is_made_again_without_texts(study: Path, tmp_path: Path) -> None:
+    here = Path(shutil.copytree(study, tmp_path / "study"))
+    page = here / "outputs" / "planted" / "report" / "report.html"
+    assert '"tokens":[' in page.read_text(encoding="utf-8")
+    done = succeed(here, "discover", *SMALL, "report.texts=false")
+    assert done.states[-1] == ("report", "built")
+    assert '"tokens":[' not in page.read_text(encoding="utf-8")

@@ -17,14 +17,31 @@ import numpy as np
 from refusal.activations.shard import dataset
 from refusal.activations.store import MANIFEST
 from refusal.artifacts import read_json
-from refusal.circuits.circuit import Circuit, Node, save_circuit
+from refusal.circuits.circuit import Circuit, Edge, Node, save_circuit
+from refusal.circuits.features import FEATURES
 from refusal.report.build import build
 from refusal.report.study import find
 from tests.activations.conftest import write_store
-from tests.report.parts import FINGERPRINT, grouped, one_site, whole_comparison, whole_verdict
+from tests.report.parts import FINGERPRINT, features_of, grouped, one_site, whole_comparison, whole_verdict
 
 CASES = ("planted", "noisy", "one_site", "bare")
 HOSTILE = "<script>alert('x')</script> $a_b$ | `c` [d](http://evil.example)"
+TOKENS = [
+    "</script><script>document.title='run'</script>",
+    "<img src=x onerror=document.title='run'>",
+    "\"'`",
+    "&lt;b&gt;",
+    "\u202e txet desrever",
+    "\u2066\u200f",
+    "\0\a\x1b[31m",
+    "\n\r\t",
+    "\u2028",
+    "x" * 10_000,
+    "<!--",
+    "]]>",
+    "{{ 7 * 7 }}",
+]
+"""Tokens of a prompt that must stay text: markup, quotes, directions, controls, and one of great length."""
 TEN = [
     "deception",
     "harassment",
@@ -203,12 +220,25 @@ def _statistics(categories: list[str]) -> dict[str, Any]:
 
 
 def _write_circuits(study: Path, comparison: dict[str, Any], rng: np.random.Generator) -> None:
-    site = comparison["sites"][0]["site"]
+    """A chain through the sites, with an error node and one that prevents refusal; all but ``one_site`` described."""
+    sites = [site["site"] for site in comparison["sites"]][:4]
+    circuits = []
     for category in comparison["categories"]:
-        strengths = zip([-1, 17, 201], rng.uniform(0.1, 1.0, 3), strict=True)
-        nodes = tuple(Node(site, feature, float(value), float(value)) for feature, value in strengths)
-        circuit = Circuit(comparison["model"], category, "all", "atp", 30, True, 8.9, FINGERPRINT, {site: 1.0}, nodes)
-        save_circuit(study, circuit)
+        nodes = tuple(
+            Node(site, feature, float(sign * value), float(sign * value))
+            for site in sites
+            for feature, sign, value in zip([-1, 17, 201], (1, 1, -1), rng.uniform(0.1, 1.0, 3), strict=True)
+        )
+        pairs = [(up, down) for up in nodes for down in nodes if sites.index(up.site) + 1 == sites.index(down.site)]
+        weights = rng.uniform(-1, 1, len(pairs)).tolist()
+        edges = tuple(Edge(up.id, down.id, w, w) for (up, down), w in zip(pairs, weights, strict=True))
+        scales = dict.fromkeys(sites, 1.0)
+        name = comparison["model"]
+        circuits.append(Circuit(name, category, "all", "atp", 30, True, 8.9, FINGERPRINT, scales, nodes, edges))
+        save_circuit(study, circuits[-1])
+    if comparison["model"] != "one_site":
+        tokens = TOKENS if comparison["model"] == "noisy" else ["Tell", " me", " how", "?"]
+        _json(study / FEATURES, features_of(circuits, tokens))
 
 
 def _write_sae(folder: Path, rng: np.random.Generator) -> None:

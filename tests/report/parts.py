@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from refusal.circuits.circuit import Circuit
+
 FINGERPRINT = "0123456789ab"
 Rows = list[list[float | None]]
 MEASURES = ("cosine", "weighted_jaccard", "node_jaccard", "subspace")
@@ -65,6 +67,10 @@ def whole_comparison(
             "cmd": 0.3,
             "n_nodes": 12,
             "n_edges": 30,
+            "curve": [
+                {"share": share, "n_nodes": n, "faithfulness": kept, "completeness": 1 - kept}
+                for share, n, kept in ((0.001, 5, 0.1), (0.1, 460, 0.8), (1.0, 4617, 1.0))
+            ],
         }
         for name in categories
     ]
@@ -142,6 +148,30 @@ def interventions(category: str) -> list[dict[str, Any]]:
         for prompts, done in found.items()
         for intervention, (rate, score, kl) in done.items()
     ]
+
+
+def features_of(circuits: list[Circuit], tokens: list[str]) -> dict[str, Any]:
+    """What ``features.json`` would say of the circuits' nodes, all most active on one prompt of these tokens."""
+    categories = [circuit.category for circuit in circuits]
+    by_group = {did: [value] * len(categories) for did, value in (("refused", 2.0), ("complied", 0.5))}
+    nodes = sorted({(node.site, node.feature) for circuit in circuits for node in circuit.nodes if node.feature >= 0})
+    prompt = {"id": "p0", "category": categories[0], "split": "toxic", "refused": True, "tokens": tokens}
+    feature = {
+        "maximum": 4.0,
+        "mean": by_group,
+        "share": {**by_group, "refused": [1.0] * (len(categories) - 1) + [None]},
+        "raises": [[token, 1.5] for token in tokens[:4]],
+        "lowers": [[token, -1.5] for token in tokens[-5:]],
+        "neighbours": [[17, 0.9], [3, 0.2]],
+        "top": [{"prompt": 0, "activations": [[0, 4.0], [len(tokens) - 1, 1.0]]}],
+    }
+    return {
+        "schema_version": 1,
+        "categories": categories,
+        "n_prompts": {"refused": [30] * len(categories), "complied": [30] * len(categories)},
+        "prompts": [{**prompt, "left_out": 0}],
+        "features": [{"site": site, "feature": number, **feature} for site, number in nodes],
+    }
 
 
 def _pairs(categories: list[str]) -> Rows:

@@ -10,7 +10,7 @@ from refusal.report.study import Study
 
 def blocks(study: Study, anchor: str) -> list[Block]:
     """The blocks of one section."""
-    sections = audit_sections(study, "command", "rebuild")
+    sections = audit_sections(study, "command", "rebuild", texts=True)
     return list(next(section.blocks for section in sections if section.anchor == anchor))
 
 

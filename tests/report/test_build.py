@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -8,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from refusal.report.build import main
-from refusal.report.page import markdown
+from refusal.report.page import data_json, markdown
 from refusal.report.study import Study
 from refusal.report.words import sentence
-from tests.report.fixture import CASES, HOSTILE, write_case
+from tests.report.fixture import CASES, HOSTILE, TOKENS, write_case
 
 Homes = dict[str, Path]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
@@ -60,16 +63,50 @@ def test_the_page_is_well_formed_and_opens_with_the_verdict(homes: Homes, studie
     assert text.index(verdict) < text.index("Reason for doubt") < text.index("Which layer decides")
 
 
+def scripts(page: str) -> list[str]:
+    """The scripts of a page that are run."""
+    return re.findall(r"<script>(.*?)</script>", page, flags=re.DOTALL)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_page_loads_nothing_from_anywhere(homes: Homes, case: str):
     page = (homes[case] / "report" / "report.html").read_text(encoding="utf-8")
     for tag, name, value in read(homes[case] / "report" / "report.html").attributes:
         if name in ("src", "href", "xlink:href", "srcset", "action", "data", "poster"):
             assert value.startswith(("#", "data:")), (tag, name, value)
+    for script in scripts(page):
+        page = page.replace(script, "")
     assert "@import" not in page
     assert not re.search(r"url\(\s*['\"]?(?!#)", page)  # only clip paths of the page's own drawings
-    assert "<script" not in page
-    assert "default-src 'none'" in page
+
+
+def test_only_the_two_scripts_that_the_policy_names_are_run(homes: Homes):
+    page = (homes["noisy"] / "report" / "report.html").read_text(encoding="utf-8")
+    (policy,) = [v for tag, name, v in read(homes["noisy"] / "report" / "report.html").attributes if "default-src" in v]
+    hashes = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts(page)]
+    assert len(hashes) == 2
+    assert policy.startswith("default-src 'none'; script-src 'sha256-{}' 'sha256-{}'; ".format(*hashes))
+    assert "unsafe-eval" not in policy
+    assert page.count("<script") == 2 + page.count('<script type="application/json">')
+
+
+@pytest.mark.parametrize("data", [TOKENS, {"</script>": "<!--"}, "\ud800 \u2028 é", [1.5, None, True]])
+def test_data_within_the_page_is_ascii_that_means_nothing_to_html(data: object):
+    text = data_json(data)
+    assert text.isascii()
+    assert not set(text) & set("<>&")
+    assert json.loads(text) == data
+
+
+def test_without_texts_no_prompt_or_response_is_in_either_page(tmp_path: Path):
+    home = write_case(tmp_path, "noisy")
+    pages = [home / "report" / name for name in ("report.html", "report.md")]
+    for arguments, words in (([], ("txet desrever", "Sure | ")), (["--no-texts"], ())):
+        assert main([str(home), *arguments]) == 0
+        texts = [html.unescape(page.read_text(encoding="utf-8")).replace("\\", "") for page in pages]
+        for word in ("txet desrever", "Sure | "):
+            assert any(word in text for text in texts) == (word in words), word
+    assert all("--no-texts" in text for text in texts)  # how to make it again
 
 
 def test_hostile_names_are_text(homes: Homes):

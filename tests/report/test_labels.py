@@ -22,7 +22,7 @@ def read(folder: Path, *, rule: str = "phrases", n_apart: int = 25) -> Labels:
 
 
 def listed(labels: Labels) -> Table:
-    fold = labels_section(labels).blocks[-1]
+    fold = labels_section(labels, texts=True).blocks[-1]
     assert isinstance(fold, Fold)
     (table,) = fold.blocks
     assert isinstance(table, Table)
@@ -30,7 +30,7 @@ def listed(labels: Labels) -> Table:
 
 
 def test_agreement_over_all_and_by_split(tmp_path: Path) -> None:
-    table = labels_section(read(tmp_path)).blocks[1]
+    table = labels_section(read(tmp_path), texts=True).blocks[1]
     assert isinstance(table, Table)
     assert table.rows == [
         ["safe", "40", "15", "38 %", "0", "25"],
@@ -70,19 +70,21 @@ def test_prompts_made_from_others_do_not_count(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rule", list(RULES))
 def test_the_rule_is_named(tmp_path: Path, rule: str) -> None:
-    text = labels_section(read(tmp_path, rule=rule)).blocks[0]
+    text = labels_section(read(tmp_path, rule=rule), texts=True).blocks[0]
     assert text == Text(RULES[rule])
 
 
 def test_full_agreement_is_said(tmp_path: Path) -> None:
-    assert labels_section(read(tmp_path, n_apart=0)).blocks[-1] == Text("The two rules disagree on no prompt.")
+    assert labels_section(read(tmp_path, n_apart=0), texts=True).blocks[-1] == Text(
+        "The two rules disagree on no prompt."
+    )
 
 
 def test_without_responses_there_is_nothing_to_compare(tmp_path: Path) -> None:
     write_activations(tmp_path / "store", content="c", rule="score")
     path = tmp_path / "store" / MANIFEST
     path.write_text(json.dumps({**json.loads(path.read_text()), "agreement": None}))
-    blocks = labels_section(read_labels(tmp_path / "store")).blocks
+    blocks = labels_section(read_labels(tmp_path / "store"), texts=True).blocks
     assert blocks == [Text(RULES["score"]), Text("There are no responses or no scores to compare it with.")]
 
 
@@ -91,8 +93,8 @@ def test_a_study_finds_its_own_activations_or_says_that_they_are_gone(
 ) -> None:
     assert find(homes["noisy"]).store == homes["noisy"] / "activations" / "0123"
     assert find(homes["one_site"]).store is None
-    gone = labels_section(replace(studies["noisy"], labels=None).labels).blocks
-    assert gone == labels_section(studies["one_site"].labels).blocks
+    gone = labels_section(replace(studies["noisy"], labels=None).labels, texts=True).blocks
+    assert gone == labels_section(studies["one_site"].labels, texts=True).blocks
     assert len(gone) == 1
 
 
@@ -102,5 +104,5 @@ def test_both_pages_show_the_texts_escaped(homes: dict[str, Path]) -> None:
     assert "Sure | &lt;script&gt;" in page
     markdown = (homes["noisy"] / "report" / "report.md").read_text()
     assert "Sure \\| &lt;script&gt;" in markdown
-    for text in (page, markdown):
-        assert "<script>" not in text
+    assert "<script>" not in markdown
+    assert "<script>alert" not in page
