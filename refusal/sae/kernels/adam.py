@@ -31,6 +31,12 @@ class Adam(torch.optim.Adam):
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, eps: float = 1e-8, *, fused: bool = True) -> None:
         super().__init__([{"unit_rows": False, **group} for group in groups], lr=lr, eps=eps, fused=fused)
 
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Let go of all gradients, whatever ``set_to_none`` says; a small step feels torch's bookkeeping here."""
+        for group in self.param_groups:
+            for weight in group["params"]:
+                weight.grad = None
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
         """Update all parameters that have a gradient; return what the closure returns."""

@@ -6,7 +6,7 @@ the weights). They stand in the order of their rows; the order by feature is fou
 
 from __future__ import annotations
 
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import torch
@@ -42,9 +42,7 @@ class Pairs:
     @classmethod
     def of(cls, indices: Tensor, n_features: int) -> Pairs:
         """Return the pairs of rows with equally many features each: indices [n_rows, n]."""
-        n = indices.shape[1]
-        row_offsets = torch.arange(0, indices.numel() + 1, n, device=indices.device)
-        return cls(row_offsets, indices.reshape(-1), n_features)
+        return cls(_even_offsets(*indices.shape, indices.device), indices.reshape(-1), n_features)
 
     @classmethod
     def of_rows(cls, rows: Tensor, features: Tensor, n_rows: int, n_features: int) -> Pairs:
@@ -74,6 +72,11 @@ class Pairs:
             return ByFeature(*places)
         order = features.sort(stable=True).indices
         return ByFeature(order, self.rows[order], offsets(features, n_features))
+
+
+@lru_cache(maxsize=1)
+def _even_offsets(n_rows: int, n: int, device: torch.device) -> Tensor:
+    return torch.arange(0, n_rows * n + 1, n, device=device)
 
 
 def offsets(numbers: Tensor, n: int) -> Tensor:

@@ -84,6 +84,14 @@ def test_what_has_no_gradient_stays_and_the_closure_s_loss_comes_back():
     torch.testing.assert_close(weight.detach(), torch.full((2, 2), 0.9))
 
 
+def test_gradients_are_let_go():
+    weights = _weights()
+    optimizer = Adam([{"params": weights[:1], "unit_rows": True}, {"params": weights[1:]}], lr=0.1)
+    _train(optimizer, weights, range(1))
+    optimizer.zero_grad()
+    assert [weight.grad for weight in weights] == [None, None, None]
+
+
 def test_weights_that_are_not_contiguous_are_updated_in_place():
     weight = nn.Parameter(torch.ones(2, 3).T)
     weight.grad = torch.ones(3, 2)
