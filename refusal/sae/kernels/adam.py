@@ -59,8 +59,9 @@ class Adam(torch.optim.Adam):
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(weight), torch.zeros_like(weight)
-        state["step"] += 1
-        step, (beta_1, beta_2) = int(state["step"]), group["betas"]
+        count = state["step"].numpy()  # its memory, in which numpy counts faster than torch
+        count += 1
+        step, (beta_1, beta_2) = int(count), group["betas"]
         step_size, root = float(group["lr"]) / (1 - beta_1**step), math.sqrt(1 - beta_2**step)
         numbers = beta_1, beta_2, step_size, 1 / root, group["eps"]
         return cpu.Update(weight, grad, state["exp_avg"], state["exp_avg_sq"], numbers, group["unit_rows"])

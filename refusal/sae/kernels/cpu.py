@@ -22,7 +22,7 @@ from refusal.sae.kernels import loops, top_k
 from refusal.sae.kernels.pairs import Pairs
 
 WORTH_KEEPING = 1 << 20  # bytes; smaller memory is kept by the C library itself
-WAKING = 1 << 18  # numbers that are read in the 50 us in which an idle core wakes; measured
+WAKING = 1 << 19  # numbers that are read while an idle core wakes for a part, and this one after it; measured
 
 _memory: dict[tuple[int, ...], list[np.ndarray]] = {}
 
@@ -149,7 +149,7 @@ def adam(updates: Sequence[Update]) -> None:
 
 
 def _arrays(tensors: Iterable[Tensor]) -> list[np.ndarray]:
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+    return [(x.detach() if x.requires_grad else x).contiguous().numpy() for x in tensors]
 
 
 def _parts(work: int, n: int) -> list[int]:

@@ -161,4 +161,4 @@ def _bags(numbers: Tensor, table: Tensor, offsets: Tensor, weights: Tensor) -> T
 
 def suits_cpu(x: Tensor) -> bool:
     """Whether the loops of ``cpu`` are made for such a tensor."""
-    return x.device.type == "cpu" and x.dtype == torch.float32
+    return x.is_cpu and x.dtype == torch.float32
