@@ -271,10 +271,10 @@ def test_a_file_where_the_outputs_should_be(fails: Fails, tmp_path: Path) -> Non
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 16 MB of its own."""
+    """A disk of 48 MB of its own."""
     folder = tmp_path / "disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "none", str(folder)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(folder)]
     if shutil.which("mount") is None or subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("no file system can be mounted here")
     yield folder
