@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from refusal.report.blocks import View
-from refusal.report.matrices import cluster_order, read_matrix, study_order
+from refusal.report.matrices import Matrix, cluster_order, read_matrix, study_order
 from refusal.report.panels import NO_CIRCUIT
 from refusal.report.sites import in_words
 from refusal.report.study import Study
@@ -23,10 +23,7 @@ MEASURES = {
     "subspace": "Overlap of subspaces",
 }
 READINGS = {"direct": "Directions (the index)", "circuit": "Net writes of circuits", "window": "Window of layers"}
-SIDES = {
-    "cross": ("Safe against toxic", "circuit of safe prompts"),
-    "over_refusal": ("Hard, refused, against toxic", "circuit of hard prompts"),
-}
+SIDES = {"cross": "Safe against toxic", "over_refusal": "Hard, refused, against toxic"}
 TESTS = {"distinguishable": "told apart, p", "above_chance": "overlap above chance, p"}
 STEPS = [step / 10 for step in range(11)]
 DIGITS = 4  # significant ones that go to the page
@@ -40,11 +37,11 @@ def similarity_view(study: Study, png: str) -> View | None:
     found += [(site["site"], "biased towards modular" if site["biased"] else "", site) for site in comparison["sites"]]
     for name in dict.fromkeys(name for _, _, of_site in found for name in of_site["measures"]):
         for where, caption, of_site in found:
-            measure = of_site["measures"].get(name)
             for key, shown in (("matrix", "as measured"), ("corrected", "over the ceiling")):
-                page = _page(study, measure, [MEASURES.get(name, str(name)), where, shown], key, _p_values(study))
-                pages += [{**page, "caption": caption, "unit": "similarity"}] if page else []
-    return _view(study, "Circuits: how alike", ["Measure", "Sites", "Values"], pages, png) if pages else None
+                keys = [MEASURES.get(name, name), where, shown]
+                pages += _page(study, of_site["measures"].get(name), keys, key=key, caption=caption, unit="similarity")
+    notes = _p_values(study)
+    return _view(study, "Circuits: how alike", ["Measure", "Sites", "Values"], pages, png, notes=notes)
 
 
 def transfer_view(study: Study, png: str) -> View | None:
@@ -54,56 +51,49 @@ def transfer_view(study: Study, png: str) -> View | None:
         reading = transfer.get(name) or {}
         start = "" if reading.get("start") is None else f"knock-out from layer {reading['start']} on"
         for key, shown, unit in (("matrix", "share of own fall", "share"), ("drops", "fall, nats", "fall (nats)")):
-            page = _page(study, reading, [title, shown], key)
-            pages += [{**page, "caption": start, "unit": unit}] if page else []
+            pages += _page(study, reading, [title, shown], key=key, caption=start, unit=unit)
     axes = {"across": "refusal tested on", "down": "knocked out"}
-    return _view(study, "Causal transfer", ["Reading", "Values"], pages, png, **axes) if pages else None
+    return _view(study, "Causal transfer", ["Reading", "Values"], pages, png, **axes)
 
 
 def within_view(study: Study, png: str) -> View | None:
-    """Return how alike the circuits of one side are."""
-    separate, pages = study.comparison["separate"], []
-    for name, measure in separate.items():
+    """Return how alike the circuits of one side are; None without separate circuits."""
+    pages = []
+    for name, measure in study.comparison["separate"].items():
         if name.startswith("within_"):
             side = name.removeprefix("within_")
-            page = _page(study, measure, [f"{side} prompts"], "matrix")
-            caption = NO_CIRCUIT.get(side, "") if page is None or _is_empty(page) else _chance(measure)
-            pages += [{**page, "caption": caption, "unit": "cosine"}] if page else []
-    return _view(study, "Circuits of one side", ["Circuits of"], pages, png) if pages else None
+            matrix = read_matrix(measure, study.comparison)
+            caption = _chance(measure) if matrix and matrix.defined() else NO_CIRCUIT.get(side, "")
+            pages += _page(study, measure, [f"{side} prompts"], caption=caption)
+    return _view(study, "Circuits of one side", ["Circuits of"], pages, png)
 
 
 def cross_view(study: Study, png: str) -> View | None:
-    """Return safe, and refused hard, circuits against toxic ones."""
-    separate, pages = study.comparison["separate"], []
-    for name, (title, rows) in SIDES.items():
-        page = _page(study, separate.get(name), [title], "matrix")
-        if page:
-            matrix = read_matrix(separate[name], study.comparison)
-            mean = matrix.mean_diagonal() if matrix else None
-            facts = [
-                "" if mean is None else f"mean of the diagonal {mean:.2f}",
-                _chance(separate[name]),
-                f"row: {rows}",
-            ]
-            pages.append({**page, "caption": "; ".join(filter(None, facts)), "unit": "cosine"})
-    axes = {"across": "toxic", "down": "safe or hard"}
-    title = "Safe and hard against toxic circuits"
-    return _view(study, title, ["Compared"], pages, png, frame=True, **axes) if pages else None
+    """Return safe, and refused hard, circuits against toxic ones; None without separate circuits."""
+    pages = []
+    for name, title in SIDES.items():
+        measure = study.comparison["separate"].get(name)
+        matrix = read_matrix(measure, study.comparison)
+        mean = matrix.mean_diagonal() if matrix else None
+        facts = ["" if mean is None else f"mean of the diagonal {mean:.2f}", _chance(measure or {})]
+        pages += _page(study, measure, [title], caption="; ".join(filter(None, facts)))
+    axes = {"across": "toxic circuit", "down": "safe or hard circuit"}
+    return _view(study, "Safe and hard against toxic circuits", ["Compared"], pages, png, frame=True, **axes)
 
 
 def _view(
     study: Study, title: str, keys: Sequence[str], pages: Sequence[Mapping[str, Any]], png: str, **more: Any
-) -> View:
+) -> View | None:
+    """Put pages together, None if there are none."""
     comparison = study.comparison
     names = list(comparison["categories"])
-    one_for_all = [names.index(name) for name in study_order(comparison)]
     data = {
         "title": title,
         "keys": list(keys),
         "categories": names,
         "marks": [name for name in names if name not in comparison["voting"]],
         "orders": {
-            "clusters of transfer": one_for_all,
+            "clusters of transfer": [names.index(name) for name in study_order(comparison)],
             "clusters of this matrix": None,
             "by name": sorted(range(len(names)), key=lambda c: names[c]),
         },
@@ -113,52 +103,56 @@ def _view(
         "across": "",
         "down": "",
         "frame": False,
+        "notes": [],
         **more,
     }
-    return View("heatmap", data, title, png)
+    return View("heatmap", data, title, png) if pages else None
 
 
 def _page(
     study: Study,
     measure: Mapping[str, Any] | None,
-    keys: list[str],
-    key: str,
-    notes: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any] | None:
-    """One matrix over all categories, whether or not they vote."""
+    keys: Sequence[str],
+    *,
+    key: str = "matrix",
+    caption: str,
+    unit: str = "cosine",
+) -> list[dict[str, Any]]:
+    """One matrix over all categories, whether or not they vote; none where it was not measured."""
     matrix = read_matrix(measure, study.comparison, key)
     if matrix is None:
-        return None
-    names = list(study.comparison["categories"])
-    top = max((v for row in matrix.values for v in row if v is not None), default=1.0) if key == "drops" else 1.0
-    ceiling = None if key != "matrix" or matrix.ceiling is None else _spread(matrix.labels, matrix.ceiling, names)
-    ordered = cluster_order(matrix)
-    return {
-        "keys": keys,
-        "values": [
-            [None] * len(names) if row is None else _spread(matrix.labels, row, names)
-            for row in (dict(zip(matrix.labels, matrix.values, strict=True)).get(name) for name in names)
-        ],
-        "ceiling": ceiling,
-        "notes": list(notes),
-        "order": [names.index(name) for name in (*ordered, *(name for name in names if name not in ordered))],
-        "top": top if top > 0 else 1.0,
-        "digits": 1 if key == "drops" else 2,
-    }
+        return []
+    names, ordered = list(study.comparison["categories"]), cluster_order(matrix)
+    most = max((v for row in matrix.values for v in row if v is not None), default=0.0)
+    has_ceiling = key == "matrix" and matrix.ceiling is not None
+    return [
+        {
+            "keys": list(keys),
+            "caption": caption,
+            "unit": unit,
+            "values": _square(matrix, names),
+            "ceiling": _spread(matrix.labels, matrix.ceiling or (), names) if has_ceiling else None,
+            "order": [names.index(name) for name in (*ordered, *(name for name in names if name not in ordered))],
+            "top": most if key == "drops" and most > 0 else 1.0,
+            "digits": 1 if key == "drops" else 2,
+        }
+    ]
 
 
 def _p_values(study: Study) -> list[dict[str, Any]]:
     """Of each pair of categories, adjusted for their number."""
-    names, notes = study.comparison["categories"], []
+    notes = []
     for test, title in TESTS.items():
-        found = ((study.comparison.get("tests") or {}).get(test) or {}).get("pairs_adjusted")
-        matrix = read_matrix({"matrix": found}, study.comparison) if found else None
-        if matrix:
-            rows = dict(zip(matrix.labels, matrix.values, strict=True))
-            blank = [None] * len(matrix.labels)
-            values = [_spread(matrix.labels, rows.get(name, blank), names) for name in names]
-            notes.append({"name": title, "values": values, "p": True})
+        found = (study.comparison.get("tests") or {}).get(test) or {}
+        matrix = read_matrix(found, study.comparison, "pairs_adjusted")
+        notes += [{"name": title, "values": _square(matrix, study.comparison["categories"])}] if matrix else []
     return notes
+
+
+def _square(matrix: Matrix, names: Sequence[str]) -> list[list[float | None]]:
+    """A matrix over some categories as one over all."""
+    rows = dict(zip(matrix.labels, matrix.values, strict=True))
+    return [_spread(matrix.labels, rows.get(name, [None] * len(matrix.labels)), names) for name in names]
 
 
 def _spread(labels: Sequence[str], row: Sequence[float | None], names: Sequence[str]) -> list[float | None]:
@@ -169,7 +163,3 @@ def _spread(labels: Sequence[str], row: Sequence[float | None], names: Sequence[
 
 def _chance(test: Mapping[str, Any]) -> str:
     return "" if test.get("p") is None else f"overlap above chance: p = {test['p']:.2g}"
-
-
-def _is_empty(page: Mapping[str, Any]) -> bool:
-    return all(value is None for row in page["values"] for value in row)

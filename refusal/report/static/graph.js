@@ -15,18 +15,22 @@ views.graph = (element, data) => {
   const controls = make("div", { class: "controls" });
   const said = make("p", { class: "caption", role: "status" });
   const id = ([site, feature]) => `${site}/${feature}`;
-  const largest = (values) => Math.max(1e-30, ...values.map(Math.abs));
+  const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 1e-30);
 
-  /** The level at which at most so many are left. */
+  /** The share of the largest at which at most so many values are left, as a slider has it: steps of a log scale. */
   function level(values, most) {
-    const sizes = values.map(Math.abs).sort((a, b) => b - a), top = largest(values);
-    return sizes.length <= most ? 0 : Math.min(1, Math.ceil((100 * sizes[most]) / top + 1e-9) / 100);
+    const sizes = values.map(Math.abs).sort((a, b) => b - a);
+    if (sizes.length <= most) return 0;
+    const step = Math.ceil(100 * (1 + Math.log10(sizes[most] / sizes[0]) / 3) + 1e-6) / 100;
+    return step > 0 ? Math.min(1, 10 ** (3 * (step - 1))) : 0;
   }
 
   function choose(number) {
     circuit = data.circuits[number];
+    const top = largest(circuit.nodes.map((node) => node[2]));
     least = level(circuit.nodes.map((node) => node[2]), 45);
-    least_edge = level(circuit.edges.map((edge) => edge[2]), 90);
+    const strong = circuit.nodes.map((node) => Math.abs(node[2]) >= least * top);
+    least_edge = level(circuit.edges.filter(([up, down]) => strong[up] && strong[down]).map((edge) => edge[2]), 90);
     const names = data.circuits.map((one) => short(one.category, 40));
     controls.replaceChildren(
       chooser("Category", names, number, (at) => { choose(at); controls.querySelector("select").focus(); }),
@@ -41,10 +45,13 @@ views.graph = (element, data) => {
     const shown = circuit.nodes.map((node) => Math.abs(node[2]) >= least * top);
     const edges = circuit.edges.filter(([up, down, weight]) => shown[up] && shown[down] && Math.abs(weight) >= least_edge * top_edge);
     const place = positions(shown, edges, top);
-    const used = columns.filter((site) => circuit.nodes.some((node, i) => shown[i] && node[0] === site));
+    const there = place.filter(Boolean);
+    const used = columns.filter((site) => there.some((at) => at.site === site));
     const step = Math.max(COLUMN, Math.min(170, frame.clientWidth / Math.max(1, used.length)));
-    const width = step * used.length, height = HEAD + 14 + GAP * Math.max(1, ...used.map((site) => circuit.nodes.filter((node, i) => shown[i] && node[0] === site).length));
-    place.forEach((at) => { if (at) at.x = step * (used.indexOf(at.site) + 0.5); });
+    there.forEach((at) => { at.column = used.indexOf(at.site); at.x = step * (at.column + 0.5); });
+    const room = Math.max(0, ...edges.map(([up, down]) => lift(place[up], place[down]))) * 0.75; // of the highest bow
+    there.forEach((at) => { at.y += room; });
+    const width = step * used.length, height = Math.max(0, ...there.map((at) => at.y)) + GAP;
     drawing.replaceChildren(
       ...used.map((site, i) => heading(site, step * (i + 0.5))),
       ...edges.map(([up, down, weight]) => join(place[up], place[down], weight / top_edge, up, down)),
@@ -79,13 +86,15 @@ views.graph = (element, data) => {
     return draw("text", { x, y: 14, class: "heading" }, draw("tspan", { x }, `layer ${layer}`), draw("tspan", { x, dy: 15 }, kind));
   }
 
+  /** How far an edge bows upwards, so that it does not run through the nodes between its ends. */
+  const lift = (from, to) => Math.min(70, 14 * (Math.abs(to.column - from.column) - 1));
+
   function join(from, to, weight, up, down) {
-    const bend = Math.max(20, Math.abs(to.x - from.x) / 2);
-    const line = draw("path", {
-      d: `M${from.x} ${from.y} C${from.x + bend} ${from.y} ${to.x - bend} ${to.y} ${to.x} ${to.y}`,
+    const bend = (to.x - from.x) / 2, bow = lift(from, to);
+    return draw("path", {
+      d: `M${from.x} ${from.y} C${from.x + bend} ${from.y - bow} ${to.x - bend} ${to.y - bow} ${to.x} ${to.y}`,
       class: weight < 0 ? "edge down" : "edge up", "stroke-width": 0.6 + 3.4 * Math.abs(weight), "data-ends": ` ${up} ${down} `,
     });
-    return line;
   }
 
   function dot(node, at, i) {

@@ -1,8 +1,9 @@
 // A matrix over categories, one of several that are chosen by their keys (measure, site, ...).
 //
 // data: title, across, down, keys (names of the choices), orders ({name: order of the categories}), categories, marks
-// (names with a mark), frame (whether the diagonal is framed), pages: [{keys, caption, values, ceiling, notes, unit, top}],
-// all matrices in the order of data.categories, null where undefined; scale ([place, colour] of 0 to 1), undefined.
+// (names with a mark), frame (whether the diagonal is framed), notes: [{name, values}] (p of each pair), pages: [{keys,
+// caption, unit, values, ceiling, order, top, digits}]; matrices in the order of data.categories, null where undefined;
+// scale ([place, colour] of 0 to 1), undefined (a colour).
 "use strict";
 
 views.heatmap = (element, data) => {
@@ -45,7 +46,7 @@ views.heatmap = (element, data) => {
     const names = rows.map((c) => short(data.categories[c], innerWidth < 500 ? 12 : 18) + (data.marks.includes(data.categories[c]) ? " *" : ""));
     const width = plot.clientWidth;
     const letters = Math.max(7, ...names.map((name) => name.length));
-    const left = Math.min(7 + 6.6 * letters, width * 0.36), bottom = 20 + 5.2 * letters;
+    const left = Math.min(12 + (width < 420 ? 5.8 : 6.9) * letters, width * 0.38), bottom = 20 + 5.2 * letters;
     const columns = rows.length + (one.ceiling ? 1.35 : 0);
     const cell = Math.max(14, Math.min((width - left - 6) / columns, rows.length > 5 ? 38 : 62));
     const size = cell < 22 ? 7.5 : cell < 30 ? 9 : 11;
@@ -61,9 +62,9 @@ views.heatmap = (element, data) => {
       const said = rows.map((i) => [literal(`${data.categories[i]} with itself, from two halves of its prompts: ${number(one.ceiling[i])}`)]);
       traces.push({ ...common, z: column, text: column.map(([v]) => [number(v)]), customdata: said, xaxis: "x2" });
     }
-    const axis = { tickmode: "array", tickvals: rows.map((_, i) => i), ticktext: names.map(literal), ticks: "", showgrid: false, zeroline: false, tickfont: { size: width < 420 ? 10 : 12 }, fixedrange: true };
+    const axis = { tickmode: "array", tickvals: rows.map((_, i) => i), ticktext: names.map(literal), ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)", showgrid: false, zeroline: false, tickfont: { size: width < 420 ? 10 : 12 }, fixedrange: true };
     const frames = data.frame ? rows.map((_, i) => ({ type: "rect", x0: i - 0.5, x1: i + 0.5, y0: i - 0.5, y1: i + 0.5, line: { color: "#000", width: 1.5 } })) : [];
-    const grey = [{ type: "rect", xref: "x domain", yref: "y domain", x0: 0, x1: 1, y0: 0, y1: 1, fillcolor: data.undefined, line: { width: 0 }, layer: "below" }];
+    const grey = ["x", "x2"].slice(0, traces.length).map((axis) => ({ type: "rect", xref: `${axis} domain`, yref: "y domain", x0: 0, x1: 1, y0: 0, y1: 1, fillcolor: data.undefined, line: { width: 0 }, layer: "below" }));
     Plotly.react(plot, traces, themed({
       width: left + cell * columns + 6, height: cell * rows.length + bottom + 4, margin: { l: left, r: 6, t: 4, b: bottom },
       xaxis: { ...axis, tickangle: -45, domain: [0, rows.length / columns] },
@@ -81,7 +82,7 @@ views.heatmap = (element, data) => {
     const lines = [data.across ? `${data.down}: ${row}\n${data.across}: ${column}` : `${row} and ${column}`];
     lines.push(`${one.unit}: ${number(one.values[i][j], 3)}`);
     if (one.ceiling) lines.push(`noise ceilings: ${number(one.ceiling[i])} and ${number(one.ceiling[j])}`);
-    one.notes.forEach(({ name, values, p }) => lines.push(`${name}: ${(p ? p_value : number)(values[i][j])}`));
+    data.notes.forEach(({ name, values }) => lines.push(`${name}: ${p_value(values[i][j])}`));
     return lines.join("\n");
   }
 

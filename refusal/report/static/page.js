@@ -33,13 +33,14 @@ function chooser(label, names, chosen, act) {
   return make("label", { class: "control" }, label, select);
 }
 
-/** A labelled slider from 0 to 1; `act` is called with its value. */
-function slider(label, value, act) {
-  const said = make("output", {}, percent(value));
-  const input = make("input", {
-    type: "range", min: 0, max: 1, step: 0.01, value,
-    oninput: () => { said.textContent = percent(Number(input.value)); act(Number(input.value)); },
-  });
+/** A labelled slider over shares from 0.1 % to 100 % on a log scale, at its left end 0; `act` is called with the share. */
+function slider(label, share, act) {
+  const value = () => (Number(input.value) ? 10 ** (3 * (Number(input.value) - 1)) : 0);
+  const said = make("output", {});
+  const say = () => { said.textContent = `${Number((100 * value()).toPrecision(2))} %`; input.setAttribute("aria-valuetext", said.textContent); };
+  const input = make("input", { type: "range", min: 0, max: 1, step: 0.01, oninput: () => { say(); act(value()); } });
+  input.value = share ? 1 + Math.log10(share) / 3 : 0;
+  say();
   return make("label", { class: "control" }, label, make("span", { class: "slider" }, input, said));
 }
 
@@ -85,7 +86,7 @@ function themed(layout) {
   return {
     font: { family: "system-ui, sans-serif", size: 12, color: colour("--ink") },
     paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
-    hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--muted"), font: { color: colour("--ink"), size: 13 }, align: "left" },
+    hoverlabel: { bgcolor: colour("--card"), bordercolor: colour("--muted"), font: { family: "system-ui, sans-serif", color: colour("--ink"), size: 13 }, align: "left" },
     dragmode: false,
     ...layout,
   };
