@@ -54,8 +54,8 @@ def test_it_reconstructs_the_same_after_a_round_trip(
         again = read_sae(Path(folder) / "sae")
     found, wanted = again.encode(x), sae.encode(x)
     assume(torch.equal(found > 0, wanted > 0))  # rounding may decide between codes that differ by it alone
-    assert largest_gap(found, wanted) < 1e-5  # a code may be a small difference of large numbers
-    assert largest_gap(again.decode(wanted), sae.decode(wanted)) < 1e-6
+    assert largest_gap(found, wanted) < 1e-5  # both may be small differences of large numbers
+    assert largest_gap(again.decode(wanted), sae.decode(wanted)) < 1e-5
 
 
 def largest_gap(found: Tensor, wanted: Tensor) -> float:
