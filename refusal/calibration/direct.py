@@ -24,12 +24,11 @@ def measure(member: Member) -> dict[str, Any]:
     effect = float(contrast.effect()[voting].mean())
     rng = np.random.default_rng([member.number, 2])
     headline = direct_reading(direct, voting, effect, bootstrap=BOOTSTRAP, rng=rng)
-    share = float(direct.own[direct.start, voting].mean() / effect)
     verdict = decide(
         index=headline["index"],
         low=headline["low"],
         high=headline["high"],
-        explained_share=share,
+        explained_share=headline["explained_share"] or 0.0,
         late_share=direct.late_share,
         n_voting=len(voting),
         prompts_per_category=int(contrast.count(refused=True)[voting].min()),
@@ -43,7 +42,7 @@ def measure(member: Member) -> dict[str, Any]:
         "verdict": verdict.verdict,
         "reason": verdict.reason,
         "layer": direct.start,
-        "explained_share": number(share),
+        "explained_share": headline["explained_share"],
         "random_share": number(direct.random_drop / effect),
         "late_share": number(direct.late_share),
         "seconds": round(time.monotonic() - started, 2),

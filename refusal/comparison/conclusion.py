@@ -18,13 +18,12 @@ def conclude(material: Material, comparison: Mapping[str, Any], direct: Direct |
     """Return what ``verdict.json`` says of the content of ``{model}_comparison.json``; ``direct`` None: unmeasured."""
     contrast, voting = material.contrast, material.voting
     readings, effect = comparison["transfer"], material.effect
-    own = float(direct.own[direct.start, voting].mean()) if direct else float("nan")
-    headline = readings["direct"] or {"index": None, "low": None, "high": None, "start": None}
+    headline = readings["direct"] or dict.fromkeys(("index", "low", "high", "start", "explained_share"))
     verdict = decide(
         index=headline["index"],
         low=headline["low"],
         high=headline["high"],
-        explained_share=own / effect if direct else 0.0,
+        explained_share=headline["explained_share"] or 0.0,
         late_share=direct.late_share if direct else 0.0,
         n_voting=len(voting),
         prompts_per_category=int(contrast.count(refused=True)[voting].min()) if voting else 0,
@@ -37,7 +36,7 @@ def conclude(material: Material, comparison: Mapping[str, Any], direct: Direct |
         "ci_low": headline["low"],
         "ci_high": headline["high"],
         "layer": headline["start"],
-        "explained_share": number(own / effect),
+        "explained_share": headline["explained_share"],
         "late_share": number(direct.late_share) if direct else None,
         "controls": {
             "random_share": number(direct.random_drop / effect) if direct else None,

@@ -1,7 +1,7 @@
 """Refused against complied prompts of each category, in two halves: what transfer is measured on.
 
 P_c are the refused prompts of category c, toxic and hard alike; N_c the complied ones of all splits, so that
-the topic cancels in the difference of their means. Directions come from one half and are tested on the other.
+the topic cancels in the difference of their means (:mod:`refusal.comparison.crossfit`).
 """
 
 from __future__ import annotations
@@ -52,16 +52,6 @@ class Contrast:
         counts = np.zeros((len(self.categories), 2, N_HALVES), dtype=int)
         np.add.at(counts, (self.category, self.refused.astype(int), self.half), 1)
         return np.all(counts >= 2, axis=(1, 2))
-
-    def mean(self, values: np.ndarray, *, refused: bool) -> np.ndarray:
-        """Return the mean of values [n_prompts, ...] for each half and category, [2, n_categories, ...]; 0 if none."""
-        means = np.zeros((N_HALVES, len(self.categories), *values.shape[1:]), dtype=np.float32)
-        for half in range(N_HALVES):
-            for category in range(len(self.categories)):
-                chosen = (self.half == half) & (self.category == category) & (self.refused == refused)
-                if chosen.any():
-                    means[half, category] = values[chosen].mean(0)
-        return means
 
     def effect(self) -> np.ndarray:
         """Return mean m over P_c minus mean m over N_c for each category, in nats; NaN where one is empty."""

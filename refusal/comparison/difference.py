@@ -40,6 +40,8 @@ class _Tested:
     """One study's falls over the common categories and prompts."""
 
     drops: Drops
+    halved: Drops
+    """The same with directions from one half of the prompts for use on the other."""
     columns: np.ndarray
     """Which of the drawn prompts each column is, int [n_rows]."""
 
@@ -73,7 +75,7 @@ def difference(one: Measured, other: Measured, *, bootstrap: int, seed: int) -> 
 
     of_drawn = np.array([names.index(category[prompt]) for prompt in drawn])
     interval = percentile_interval(statistic, of_drawn, bootstrap, np.random.default_rng([seed, PURPOSE]))
-    noise = math.hypot(*(math.hypot(RESIDUAL_SD, direction_sd(part.drops.halves())) for part in tested))
+    noise = math.hypot(*(math.hypot(RESIDUAL_SD, direction_sd(part.halved.by_part())) for part in tested))
     low, high = combine_interval(*interval, gap, noise) if interval and np.isfinite(gap + noise) else (None, None)
     return {
         "categories": names,
@@ -112,14 +114,17 @@ def _tested_ids(measured: Measured) -> list[str]:
 def _restricted(measured: Measured, names: Sequence[str], drawn: Sequence[str]) -> _Tested:
     """Return the study's falls for these categories (knocked out and tested, in this order) and prompts."""
     assert measured.transfer is not None
-    drops = measured.transfer.direct.index_drops
+    direct = measured.transfer.direct
     numbers = [measured.categories.index(name) for name in names]
     place = {prompt: column for column, prompt in enumerate(drawn)}
     columns = np.array([place.get(prompt, -1) for prompt in _tested_ids(measured)])
-    kept = np.flatnonzero((columns >= 0) & np.isin(drops.category, numbers))
-    category = np.array([numbers.index(c) for c in drops.category[kept].tolist()], dtype=int)
-    values = drops.values[numbers][:, kept]
-    return _Tested(replace(drops, values=values, category=category, half=drops.half[kept]), columns[kept])
+    kept = np.flatnonzero((columns >= 0) & np.isin(direct.index_drops.category, numbers))
+
+    def part(drops: Drops) -> Drops:
+        category = np.array([numbers.index(c) for c in drops.category[kept].tolist()], dtype=int)
+        return replace(drops, values=drops.values[numbers][:, kept], category=category, part=drops.part[kept])
+
+    return _Tested(part(direct.index_drops), part(direct.halved), columns[kept])
 
 
 def _recurrence(one: Measured, other: Measured, names: Sequence[str]) -> dict[str, Any]:

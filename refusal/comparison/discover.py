@@ -173,8 +173,9 @@ def _transfer(material: Material, found: Found) -> Transfer:
     knock_outs = KnockOuts(material.chat, material.contrast, material.tokens, batch_size=material.settings.batch_size)
     direct = measure_direct(knock_outs, material.voting, seed=material.settings.seed)
     directions = {site: directions_of(sae) for site, sae in material.saes.items() if site.is_write}
-    circuit = circuit_drops(knock_outs, found.circuits, found.features, directions, direct.start)
-    return Transfer(direct, knock_outs.rows, circuit, window_drops(knock_outs, direct.start))
+    halves = knock_outs.by_halves()
+    circuit = circuit_drops(halves, found.circuits, found.features, directions, direct.start)
+    return Transfer(direct, knock_outs.rows, circuit, window_drops(halves, direct.start))
 
 
 def _evaluate(found: Found) -> list[dict[str, Any]]:

@@ -1,8 +1,9 @@
 """Knock directions out of what the model's components write, and see what becomes of the refusal score.
 
-A knock-out of category A projects, in every component write of the blocks from ``start`` to ``stop - 1``, the
-deviation from a centre off A's direction; the centre on a prompt of category B is the mean over B's complied
-prompts, so that a knock-out never moves the topic (method: causal transfer).
+A knock-out of category A takes, at every component write of the blocks from ``start`` to ``stop - 1``, all that has
+been written since ``start``, and projects its deviation from a centre off A's direction there; the centre on a prompt
+of category B is the mean over B's complied prompts, so that a knock-out never moves the topic (method: causal
+transfer).
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from refusal.comparison.contrast import N_HALVES, Contrast
+from refusal.comparison.contrast import Contrast
+from refusal.comparison.crossfit import CrossFit, halves, quarters
 from refusal.models.chat import ChatModel
 from refusal.models.hooks import Edit, editing
 from refusal.models.refusal_score import refusal_score
@@ -41,19 +43,36 @@ class KnockOuts:
     def __init__(self, chat: ChatModel, contrast: Contrast, tokens: Sequence[int], *, batch_size: int = 128) -> None:
         self.chat, self.contrast, self.tokens, self.batch_size = chat, contrast, tokens, batch_size
         self.rows = contrast.rows(refused=True)
-        self.category, self.half = contrast.category[self.rows], contrast.half[self.rows]
-        self.centres = contrast.mean(contrast.writes, refused=False)
+        self._cross_fit(quarters(contrast))
+
+    def _cross_fit(self, fit: CrossFit) -> None:
+        self.fit, self.centres = fit, fit.centre(self.contrast.writes)
+
+    @property
+    def category(self) -> np.ndarray:
+        """Category of each refused prompt, int [n_rows]."""
+        return self.contrast.category[self.rows]
+
+    @property
+    def part(self) -> np.ndarray:
+        """Part of each refused prompt, int [n_rows]."""
+        return self.fit.part[self.rows]
+
+    def by_halves(self) -> KnockOuts:
+        """Return the same with directions from one half for use on the other, where these come from three quarters."""
+        same = copy.copy(self)
+        same._cross_fit(halves(self.contrast))
+        return same
 
     def limited(self, per_category: int) -> KnockOuts:
-        """Return the same on at most so many refused prompts a category, the first of each half alike."""
-        part = copy.copy(self)
-        rank = np.zeros(len(self.rows), dtype=int)  # of each prompt within its category and half
-        for category, half in np.unique(np.stack([self.category, self.half]), axis=1).T:
-            own = (self.category == category) & (self.half == half)
+        """Return the same on at most so many refused prompts a category, the first of each part alike."""
+        fewer = copy.copy(self)
+        rank = np.zeros(len(self.rows), dtype=int)  # of each prompt within its category and part
+        for category, part in np.unique(np.stack([self.category, self.part]), axis=1).T:
+            own = (self.category == category) & (self.part == part)
             rank[own] = np.arange(own.sum())
-        kept = rank < per_category // N_HALVES
-        part.rows, part.category, part.half = self.rows[kept], self.category[kept], self.half[kept]
-        return part
+        fewer.rows = self.rows[rank < per_category // self.fit.n_parts]
+        return fewer
 
     def falls(self, conditions: Sequence[Condition], *, whole: bool = False) -> np.ndarray:
         """Return how far each condition lowers the refusal score of each refused prompt, [n_conditions, n_rows], nats.
@@ -94,14 +113,11 @@ class KnockOuts:
         freeze_rest: bool = False,
         everywhere: bool = False,
     ) -> Condition:
-        """Return the condition that projects a category's directions off the writes of blocks start .. stop - 1.
-
-        Each prompt uses the directions of the half that it does not belong to, and the centre of its own: a centre
-        shares the error of its mean with the directions of its half, which would look like a mechanism of its own
-        (on a real model with 20 prompts a half, T = 0.36 instead of 0.76).
+        """Return the condition that projects a category's directions off what blocks start .. stop - 1 have written.
 
         Args:
-            directions: Unit vectors, or zeros where there is none, [2, n_categories, n_layers, 2, d_model].
+            directions: Unit vectors, or zeros where there is none, for use on each part's prompts, of what has been
+                written since ``start`` at each component, [n_parts, n_categories, n_layers, 2, d_model].
             start: First block.
             stop: Block after the last.
             knocked: The category whose directions are used; None: each prompt's own.
@@ -110,16 +126,17 @@ class KnockOuts:
         """
 
         def condition(rows: np.ndarray) -> Mapping[Site, Edit]:
-            half = self.contrast.half[rows]
-            category = self.contrast.category[rows]
+            part, category = self.fit.part[rows], self.contrast.category[rows]
+            written = _Written(everywhere=everywhere)
+            centre = np.zeros((len(rows), self.contrast.writes.shape[-1]), dtype=np.float32)
             edits: dict[Site, Edit] = {}
             for layer, component in np.ndindex(self.contrast.n_layers, len(WRITES)):
                 site = Site(WRITES[component], layer)
                 if start <= layer < stop:
-                    w = directions[1 - half, category if knocked is None else knocked, layer, component]
-                    if w.any():
-                        centre = self.centres[half, category, layer, component]
-                        edits[site] = _project_off(self._tensor(w), self._tensor(centre), everywhere=everywhere)
+                    w = directions[part, category if knocked is None else knocked, layer, component]
+                    centre += self.centres[part, category, layer, component]
+                    first = (layer, component) == (start, 0)
+                    edits[site] = written.edit(self._tensor(w), self._tensor(centre), first=first)
                 elif freeze_rest and layer >= stop:
                     edits[site] = _replace_last(self._tensor(self.contrast.writes[rows, layer, component]))
             return edits
@@ -134,19 +151,27 @@ def _unchanged(_rows: np.ndarray) -> Mapping[Site, Edit]:
     return {}
 
 
-def _project_off(w: Tensor, centre: Tensor, *, everywhere: bool) -> Edit:
-    """Return the edit x - ((x - centre) . w) w; w (unit) and centre are [batch, d_model]."""
+class _Written:
+    """What has been written since the first of its edits, as a pass goes on; each edit takes a direction off it."""
 
-    def edit(x: Tensor) -> Tensor:
-        direction = w.to(x.dtype)[:, None]
-        deviation = x.clone()
-        deviation[:, -1] -= centre.to(x.dtype)
-        along = (deviation * direction).sum(-1, keepdim=True)
-        if not everywhere:
-            along[:, :-1] = 0
-        return x - along * direction
+    def __init__(self, *, everywhere: bool) -> None:
+        self.positions = slice(None) if everywhere else slice(-1, None)
 
-    return edit
+    def edit(self, w: Tensor, centre: Tensor, *, first: bool) -> Edit:
+        """Return the edit of one write x, which takes ((written + x - centre) . w) w off; w and centre [batch, d]."""
+
+        def edit(x: Tensor) -> Tensor:
+            x = x.clone()
+            written = x[:, self.positions] if first else self.written + x[:, self.positions]
+            deviation = written.clone()
+            deviation[:, -1] -= centre.to(x.dtype)
+            direction = w.to(x.dtype)[:, None]
+            off = (deviation * direction).sum(-1, keepdim=True) * direction
+            self.written = written - off
+            x[:, self.positions] -= off
+            return x
+
+        return edit
 
 
 def _replace_last(value: Tensor) -> Edit:

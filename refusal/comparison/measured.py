@@ -9,8 +9,9 @@ Beside the circuits' files, in their folder:
   ``permutations``, ``bootstrap``, ``seed``); ``categories`` and ``voting`` (names), ``effect`` (by category, nats);
   ``prompts/category`` (index) and ``prompts/refused``, in the order of ``attribution.h5``; and, where transfer was
   measured, ``tested`` (the prompts of the columns below), ``direct`` with a dataset for each field of
-  :class:`~refusal.comparison.transfer.Direct`, its falls in ``direct/drops/<number>``, and ``circuit`` and ``window``:
-  each with ``start``, ``values`` [n_categories knocked out, n_tested] (nats), ``category`` and ``half`` of its columns.
+  :class:`~refusal.comparison.transfer.Direct`, its falls in ``direct/drops/<number>`` and ``direct/halved``, and
+  ``circuit`` and ``window``: each with ``start``, ``values`` [n_categories knocked out, n_tested] (nats), and
+  ``category`` and ``part`` of its columns.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from refusal.circuits.importances import Attribution, load_attribution, save_att
 from refusal.comparison.transfer import Direct, Drops
 from refusal.models.sites import Site
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+FALLS = ("drops", "halved")
+"""The fields of ``Direct`` that are groups of datasets."""
 ATTRIBUTION, TRANSFER = "attribution.h5", "transfer.h5"
 
 
@@ -165,9 +168,10 @@ def _write_transfer(file: h5py.File, transfer: Transfer) -> None:
     direct = transfer.direct
     file["tested"] = transfer.tested
     for field in fields(direct):
-        if field.name != "drops":
+        if field.name not in FALLS:
             file[f"direct/{field.name}"] = getattr(direct, field.name)
     drops = {f"direct/drops/{number:02d}": one for number, one in enumerate(direct.drops)}
+    drops["direct/halved"] = direct.halved
     for name, one in {**drops, "circuit": transfer.circuit, "window": transfer.window}.items():
         if one is not None:
             for field in fields(one):
@@ -178,9 +182,9 @@ def _read_transfer(file: h5py.File) -> Transfer:
     drops = file["direct/drops"]
     assert isinstance(drops, h5py.Group)
     by_start = [_read_drops(file, f"direct/drops/{number}") for number in drops]
-    facts = {field.name: _value(file, f"direct/{field.name}") for field in fields(Direct) if field.name != "drops"}
+    facts = {field.name: _value(file, f"direct/{field.name}") for field in fields(Direct) if field.name not in FALLS}
     return Transfer(
-        direct=Direct(drops=by_start, **facts),
+        direct=Direct(drops=by_start, halved=_read_drops(file, "direct/halved"), **facts),
         tested=column(file, "tested"),
         circuit=_read_drops(file, "circuit") if "circuit" in file else None,
         window=_read_drops(file, "window") if "window" in file else None,

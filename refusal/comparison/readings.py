@@ -12,6 +12,7 @@ from refusal.circuits.circuit import Circuit
 from refusal.comparison.bootstrap import combine_interval, transfer_interval
 from refusal.comparison.contrast import Contrast
 from refusal.comparison.direction_noise import direction_sd
+from refusal.comparison.directions import accumulated
 from refusal.comparison.knockout import WRITES, KnockOuts
 from refusal.comparison.transfer import (
     Direct,
@@ -19,8 +20,8 @@ from refusal.comparison.transfer import (
     index_of,
     measure_drops,
     measure_window,
+    own_drop,
     transfer_matrix,
-    unit_directions,
     voting_layers,
 )
 from refusal.comparison.verdict import RESIDUAL_SD
@@ -30,16 +31,19 @@ WINDOW_PROMPTS = 8
 """Refused prompts a category that the window reading tests: its passes run whole prompts, and cost accordingly."""
 
 
-def reading(drops: Drops, voting: Sequence[int], *, bootstrap: int, rng: np.random.Generator) -> dict[str, Any]:
+def reading(
+    drops: Drops, voting: Sequence[int], *, bootstrap: int, rng: np.random.Generator, halved: Drops | None = None
+) -> dict[str, Any]:
     """Return a reading: its index with the 95 % interval, its starting block, and its transfer matrix.
 
     The interval is that of the bootstrap over tested prompts, widened by the error of the directions, which it keeps
-    as they are, and by the error that calibration found to remain.
+    as they are, and by the error that calibration found to remain. How far the directions err is seen from ``halved``,
+    the same drops with directions by halves; None: ``drops`` are.
     """
     matrix = drops.matrix()
     index = index_of(matrix, voting)
     interval = transfer_interval(drops.values, drops.category, bootstrap, rng, voting=voting)
-    of_directions = direction_sd(drops.halves()[:, voting][:, :, voting])
+    of_directions = direction_sd((halved or drops).by_part()[:, voting][:, :, voting])
     low = high = None
     if interval and np.isfinite(index + of_directions):
         low, high = combine_interval(*interval, index, math.hypot(RESIDUAL_SD, of_directions))
@@ -56,20 +60,18 @@ def reading(drops: Drops, voting: Sequence[int], *, bootstrap: int, rng: np.rand
 def direct_reading(
     direct: Direct, voting: Sequence[int], effect: float, *, bootstrap: int, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Return the direct reading with its course over starting blocks; ``effect`` is what a drop is a share of, nats."""
-    own = direct.own[:, list(voting)].mean(1)
-    by_block = {drops.start: reading(drops, voting, bootstrap=bootstrap, rng=rng) for drops in direct.drops}
-    unmeasured = {"index": None, "low": None, "high": None}
-    steps = [
-        {
-            "start": start,
-            **{name: by_block.get(start, unmeasured)[name] for name in unmeasured},
-            "own_drop": number(drop),
-            "explained_share": number(drop / effect),
-        }
-        for start, drop in enumerate(own)
-    ]
-    return {**by_block[direct.start], "by_start": steps}
+    """Return the direct reading with its course over starting blocks; ``effect`` is what a drop is a share of, nats.
+
+    The error of the directions is measured at the index's starting block, and taken to be the same at the others.
+    """
+    steps = []
+    for drops in direct.drops:
+        found = reading(drops, voting, halved=direct.halved, bootstrap=bootstrap, rng=rng)
+        own = own_drop(drops.matrix(), voting)
+        steps.append({**found, "own_drop": number(own), "explained_share": number(own / effect)})
+    headline = next(step for step in steps if step["start"] == direct.start)
+    shown = ("start", "index", "low", "high", "own_drop", "explained_share")
+    return {**headline, "by_start": [{name: step[name] for name in shown} for step in steps]}
 
 
 def circuit_drops(
@@ -85,7 +87,7 @@ def circuit_drops(
     minus complied) times its decoder row.
 
     Args:
-        knock_outs: The study's refused prompts.
+        knock_outs: The study's refused prompts, by halves.
         circuits: By category.
         features: Gives f at the last position of every prompt of the contrast at a site, [n_prompts, d_sae]; asked
             for one site at a time, as they are large.
@@ -94,21 +96,21 @@ def circuit_drops(
     """
     contrast = knock_outs.contrast
     stop = voting_layers(contrast.n_layers)
-    net = np.zeros((2, len(contrast.categories), *contrast.writes.shape[1:]), dtype=np.float32)
+    net = np.zeros_like(knock_outs.fit.difference(contrast.writes))
     for site, rows in directions.items():
         if not start <= site.layer < stop:
             continue
         f = features(site)
-        change = contrast.mean(f, refused=True) - contrast.mean(f, refused=False)  # [2, n_categories, d_sae]
+        change = knock_outs.fit.difference(f)  # [2, n_categories, d_sae]
         chosen = _chosen(contrast, circuits, site, f.shape[1])
         net[:, :, site.layer, WRITES.index(site.kind)] = (change * chosen) @ rows
     if not net.any():
         return None
-    return measure_drops(knock_outs, unit_directions(net), start, stop)
+    return measure_drops(knock_outs, accumulated(net, start), start, stop)
 
 
 def window_drops(knock_outs: KnockOuts, start: int) -> Drops:
-    """Measure the window reading on at most ``WINDOW_PROMPTS`` refused prompts a category."""
+    """Measure the window reading on at most ``WINDOW_PROMPTS`` refused prompts a category, by halves."""
     return measure_window(knock_outs.limited(WINDOW_PROMPTS), start)
 
 

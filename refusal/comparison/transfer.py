@@ -1,12 +1,14 @@
 """Causal transfer: does knocking out what refuses one category stop the refusal of another?
 
-1. From one half of the prompts, each category's direction at every component write: mean over refused minus mean
-   over complied prompts, unit length.
-2. On the other half, knock A's directions out from block N on and measure how far the refusal score falls on the
-   refused prompts of every category B: drop[A, B]. Swap the halves, take both.
+1. Each category's direction of what has been written since block N began: the difference of means of refused and
+   complied prompts (:mod:`refusal.comparison.directions`); for each quarter of the prompts, from the other three.
+2. Knock A's directions out from block N on and measure how far the refusal score falls on the refused prompts of every
+   category B: drop[A, B].
 3. T_N = mean off-diagonal drop / mean own drop, a ratio of means.
 4. The index is T at the latest N whose own-category drop is at least half of the best one: before it evidence is
    gathered and harm detected, which looks shared or specific in every model; the decision is what is asked about.
+   For this choice alone directions come from all prompts, the tested ones among them: what inexact directions leave
+   standing would move the start to before the decision.
 
 The last fifth of the blocks has no vote: all refusals end in the same first tokens there.
 """
@@ -19,13 +21,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refusal.comparison.contrast import N_HALVES, Contrast
+from refusal.comparison.directions import accumulated, unit, written_directions
 from refusal.comparison.knockout import Condition, KnockOuts
 
 VOTING_SHARE = 0.8
 OWN_DROP_SHARE = 0.5
 MIN_OWN_SHARE = 0.25
-MAX_FULL_STARTS = 6  # starting blocks at which every category is knocked out; own-category drops are taken at all
+MAX_FULL_STARTS = 6  # starting blocks at which every category is knocked out, beside the index's
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,16 @@ class Drops:
     """[n_categories knocked out, n_rows], nats."""
     category: np.ndarray
     """Category of each row's prompt, int [n_rows]."""
-    half: np.ndarray
-    """Half of each row's prompt, int [n_rows]."""
+    part: np.ndarray
+    """Part of each row's prompt (:mod:`refusal.comparison.crossfit`), int [n_rows]."""
 
     def matrix(self) -> np.ndarray:
         """Return the mean drop [n_categories knocked out, n_categories tested]; NaN without prompts."""
         return by_category(self.values, self.category, len(self.values))
 
-    def halves(self) -> np.ndarray:
-        """Return the same for each half of the prompts, [2, n_categories, n_categories]."""
-        own = [self.half == half for half in range(N_HALVES)]
+    def by_part(self) -> np.ndarray:
+        """Return the same for the prompts of each part, [n_parts, n_categories, n_categories]."""
+        own = [self.part == part for part in range(self.part.max(initial=0) + 1)]
         return np.stack([by_category(self.values[:, rows], self.category[rows], len(self.values)) for rows in own])
 
 
@@ -56,8 +58,11 @@ class Direct:
 
     drops: Sequence[Drops]
     """At each starting block that was measured in full, the index's among them."""
-    own: np.ndarray
-    """Own-category drop by starting block and category, [n_voting_layers, n_categories], nats."""
+    halved: Drops
+    """Those at the index's starting block again, with directions from one half of the prompts for use on the other."""
+    reach: np.ndarray
+    """Own drop with the directions of all prompts, by starting block and category, [n_voting_layers, n_categories],
+    nats: how the index's starting block is chosen."""
     start: int
     """Starting block of the index."""
     random_drop: float
@@ -86,6 +91,11 @@ def index_of(matrix: np.ndarray, voting: Sequence[int]) -> float:
     return float(part[~np.eye(len(voting), dtype=bool)].mean() / np.diag(part).mean())
 
 
+def own_drop(matrix: np.ndarray, voting: Sequence[int]) -> float:
+    """Return the mean diagonal of a drop matrix over the voting categories, nats."""
+    return float(np.diag(matrix)[list(voting)].mean())
+
+
 def transfer_matrix(drops: np.ndarray) -> np.ndarray:
     """Return drop[A, B] / drop[B, B]: the share of B's own drop that knocking A out achieves.
 
@@ -106,73 +116,79 @@ def by_category(values: np.ndarray, category: np.ndarray, n_categories: int) -> 
     return means
 
 
-def unit_directions(difference: np.ndarray) -> np.ndarray:
-    """Return vectors [..., d_model] at unit length; zero where they vanish."""
-    length = np.linalg.norm(difference, axis=-1, keepdims=True)
-    return np.divide(difference, length, out=np.zeros_like(difference), where=length > 1e-12)
-
-
-def contrast_directions(contrast: Contrast) -> np.ndarray:
-    """Return the unit direction of each half and category at each write, [2, n_categories, n_layers, 2, d_model]."""
-    return unit_directions(contrast.mean(contrast.writes, refused=True) - contrast.mean(contrast.writes, refused=False))
-
-
 def measure_direct(knock_outs: KnockOuts, voting: Sequence[int], *, seed: int) -> Direct:
     """Measure the direct reading over the voting categories (indices); the seed is of the random control."""
-    contrast = knock_outs.contrast
-    directions = contrast_directions(contrast)
-    n_categories, stop = len(contrast.categories), voting_layers(contrast.n_layers)
-    own_falls = knock_outs.falls([knock_outs.off(directions, start, stop) for start in range(stop)])
-    own = by_category(own_falls, knock_outs.category, n_categories)
-    start = latest_deciding_start(own[:, list(voting)].mean(1))
-    random = unit_directions(np.random.default_rng([seed, 3]).standard_normal(directions.shape, dtype=np.float32))
-    starts = full_starts(stop, start)
-    controls = [knock_outs.off(directions, start, stop, freeze_rest=True), knock_outs.off(random, start, stop)]
+    stop = voting_layers(knock_outs.contrast.n_layers)
+    reach = own_reach(knock_outs, stop)
+    start = latest_deciding_start(reach[:, list(voting)].mean(1))
+    halves, starts = knock_outs.by_halves(), full_starts(stop, start)
+    written = {n: written_directions(knock_outs.fit, n, stop) for n in starts}
+    random = unit(np.random.default_rng([seed, 3]).standard_normal(written[start].shape, dtype=np.float32))
+    plain = knock_outs.off(written[start], start, stop)
+    controls = [
+        plain,
+        knock_outs.off(written[start], start, stop, freeze_rest=True),
+        knock_outs.off(random, start, stop),
+    ]
+    by_halves = _one_by_one(halves, written_directions(halves.fit, start, stop), start, stop)
+    full = [condition for n in starts for condition in _one_by_one(knock_outs, written[n], n, stop)]
     # One call for all: the beginnings of the prompts are run once for it.
-    frozen, control, *full = knock_outs.falls(
-        controls + [condition for n in starts for condition in _one_by_one(knock_outs, directions, n, stop)]
-    )
-    values = np.reshape(full, (len(starts), n_categories, -1))
-    votes = np.isin(knock_outs.category, voting)
-    own_fall = own_falls[start, votes].mean()
+    falls = np.split(knock_outs.falls(controls + by_halves + full), [len(controls), len(controls) + len(by_halves)])
+    own, frozen, control = falls[0][:, np.isin(knock_outs.category, voting)].mean(1)
     return Direct(
-        drops=[_drops(knock_outs, n, of_start) for n, of_start in zip(starts, values, strict=True)],
-        own=own,
+        drops=[_drops(knock_outs, *of_start) for of_start in zip(starts, np.split(falls[2], len(starts)), strict=True)],
+        halved=_drops(halves, start, falls[1]),
+        reach=reach,
         start=start,
-        random_drop=float(control[votes].mean()),
-        divergence=float(knock_outs.divergence(knock_outs.off(directions, start, stop)).mean()),
-        late_share=float(1 - frozen[votes].mean() / own_fall) if own_fall > 0 else float("nan"),
+        random_drop=float(control),
+        divergence=float(knock_outs.divergence(plain).mean()),
+        late_share=float(1 - frozen / own) if own > 0 else float("nan"),
     )
+
+
+def own_reach(knock_outs: KnockOuts, stop: int) -> np.ndarray:
+    """Return each category's own drop with the directions of all its prompts, [n_starts, n_categories], nats.
+
+    No more than its effect counts: what a knock-out takes beyond that is damage, and early ones do most.
+    """
+    contrast = knock_outs.contrast
+    pooled = knock_outs.fit.pooled_difference(contrast.writes)
+    falls = knock_outs.falls([knock_outs.off(accumulated(pooled, start), start, stop) for start in range(stop)])
+    return np.minimum(by_category(falls, knock_outs.category, len(contrast.categories)), contrast.effect())
+
+
+def measure_written(knock_outs: KnockOuts, start: int, stop: int) -> Drops:
+    """Knock out what each category writes when it refuses, in turn."""
+    return measure_drops(knock_outs, written_directions(knock_outs.fit, start, stop), start, stop)
 
 
 def measure_drops(knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int) -> Drops:
-    """Knock every category out in turn from block ``start`` on; directions as in :func:`contrast_directions`."""
+    """Knock every category out in turn; arguments as of :meth:`~refusal.comparison.knockout.KnockOuts.off`."""
     return _drops(knock_outs, start, knock_outs.falls(_one_by_one(knock_outs, directions, start, stop)))
 
 
 def _drops(knock_outs: KnockOuts, start: int, falls: np.ndarray) -> Drops:
-    return Drops(start, falls, knock_outs.category, knock_outs.half)
+    return Drops(start, falls, knock_outs.category, knock_outs.part)
 
 
-def _one_by_one(knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int) -> list[Condition]:
-    return [knock_outs.off(directions, start, stop, knocked=c) for c in range(directions.shape[1])]
+def _one_by_one(
+    knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int, *, everywhere: bool = False
+) -> list[Condition]:
+    categories = range(directions.shape[1])
+    return [knock_outs.off(directions, start, stop, knocked=c, everywhere=everywhere) for c in categories]
 
 
 def measure_window(knock_outs: KnockOuts, start: int) -> Drops:
     """Knock out one direction a category: that of all that the voting blocks from ``start`` on write together.
 
-    It is projected off every later write at every position (method: reading ``window``).
+    It is projected off all that is written from there on at every position (method: reading ``window``).
     """
     contrast = knock_outs.contrast
-    stop = voting_layers(contrast.n_layers)
-    together = contrast.writes[:, start:stop].sum((1, 2))
-    difference = contrast.mean(together, refused=True) - contrast.mean(together, refused=False)
-    shape = (*difference.shape[:2], contrast.n_layers, 2, difference.shape[-1])
-    directions = np.broadcast_to(unit_directions(difference)[:, :, None, None], shape)
-    conditions = [
-        knock_outs.off(directions, start, contrast.n_layers, knocked=c, everywhere=True)
-        for c in range(len(contrast.categories))
-    ]
+    together = contrast.writes[:, start : voting_layers(contrast.n_layers)].sum((1, 2))
+    difference = unit(knock_outs.fit.difference(together))
+    shape = (*difference.shape[:2], *contrast.writes.shape[1:])
+    directions = np.broadcast_to(difference[:, :, None, None], shape)
+    conditions = _one_by_one(knock_outs, directions, start, contrast.n_layers, everywhere=True)
     return _drops(knock_outs, start, knock_outs.falls(conditions, whole=True))
 
 

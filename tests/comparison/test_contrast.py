@@ -22,13 +22,6 @@ def test_rows_are_those_of_measurable_categories() -> None:
     assert part.rows(refused=False).tolist() == [2, 3, 6, 7]
 
 
-def test_means_are_by_half_and_category_and_zero_without_prompts() -> None:
-    part = contrast([0, 0, 0, 1], [1, 1, 1, 0], [0, 0, 1, 1])
-    values = np.array([[1.0, 0], [3, 0], [5, 6], [7, 8]])
-    assert part.mean(values, refused=True).tolist() == [[[2, 0], [0, 0]], [[5, 6], [0, 0]]]
-    assert part.mean(values, refused=False).tolist() == [[[0, 0], [0, 0]], [[0, 0], [7, 8]]]
-
-
 def test_the_effect_is_the_gap_in_refusal_score_and_nan_where_one_side_is_missing() -> None:
     part = contrast([0, 0, 0, 1], [1, 1, 0, 0], [0, 1, 0, 1], score=[4, 6, -1, -3])
     np.testing.assert_array_equal(part.effect(), [6, np.nan])  # (4 + 6) / 2 + 1

@@ -33,7 +33,7 @@ def study(transfer: float, *, seed: int = 0, noise: float = 0.0, order: Any = No
     shares = np.where(category == np.arange(3)[:, None], 1.0, transfer + factor - 1)
     values = 4 * (shares + noise * np.random.default_rng(seed + 1).normal(size=(3, n)))
     drops = Drops(2, values, category, np.arange(n) % 2)
-    direct = Direct([drops], np.full((5, 3), 4.0), 2, 0.0, 0.0, 0.0)
+    direct = Direct([drops], drops, np.full((5, 3), 4.0), 2, 0.0, 0.0, 0.0)
     order = np.arange(n) if order is None else np.asarray(order)
     values = np.eye(3)[category[order]]
     importances = {SITE: Importances(str(SITE), sparse.csr_array(values), np.zeros(len(order)))}
@@ -97,8 +97,8 @@ def test_prompts_that_one_model_complies_with_count_in_the_other_alone() -> None
     assert other.transfer is not None
     drops = other.transfer.direct.index_drops
     few = np.flatnonzero(np.arange(3 * N_EACH) % 4)
-    fewer = replace(drops, values=drops.values[:, few], category=drops.category[few], half=drops.half[few])
-    direct = replace(other.transfer.direct, drops=[fewer])
+    fewer = replace(drops, values=drops.values[:, few], category=drops.category[few], part=drops.part[few])
+    direct = replace(other.transfer.direct, drops=[fewer], halved=fewer)
     other = replace(other, transfer=replace(other.transfer, direct=direct, tested=few))
     apart = difference(one, other, bootstrap=400, seed=0)
     assert apart["prompts"] == {"common": 120, "refused": [120, 90], "drawn": 120}

@@ -6,57 +6,88 @@ import numpy as np
 import pytest
 import torch
 
-from refusal.comparison.knockout import KnockOuts
-from refusal.comparison.transfer import contrast_directions
+from refusal.comparison.directions import unit
+from refusal.comparison.knockout import Condition, KnockOuts
 from refusal.models.sites import Site
 from tests.comparison.hand import CATEGORY, HALF, REFUSED, contrast, one_mechanism, two_mechanisms
 
-MLP_0 = Site("mlp", 0)
+SITES = [Site("attention", 0), Site("mlp", 0), Site("attention", 1)]
+MLP_0 = SITES[1]
 
 
-def only(w: list[float], *, half: int | None = None) -> np.ndarray:
-    """One direction at mlp_0 for both categories, [2, n_categories, n_layers, 2, d_model]; of one half, or both."""
-    directions = np.zeros((2, 2, 2, 2, 2), np.float32)
-    directions[slice(None) if half is None else half, :, 0, 1] = w
+def only(w: list[float], *, part: int | None = None) -> np.ndarray:
+    """One direction at mlp_0 for both categories, [n_parts, n_categories, n_layers, 2, d_model]; for a part, or all."""
+    directions = np.zeros((4, 2, 2, 2, 2), np.float32)
+    directions[slice(None) if part is None else part, :, 0, 1] = w
     return directions
 
 
-def around(centre: list[float], *, half: int) -> KnockOuts:
-    """A study of no model, in which the complied prompts of category b of one half write ``centre`` at mlp_0."""
+def around(centre: list[float]) -> KnockOuts:
+    """A study of no model, in which the first complied prompt of category b, alone in part 0, writes at mlp_0."""
     writes = np.zeros((16, 2, 2, 2))
-    of_b = (np.array(CATEGORY) == 1) & (np.array(REFUSED) == 0) & (np.array(HALF) == half)
-    writes[of_b, 0, 1] = centre
+    writes[10, 0, 1] = centre
     return KnockOuts(two_mechanisms().chat, contrast(CATEGORY, REFUSED, HALF, writes=writes), [0])
+
+
+def written(condition: Condition, row: int, *writes: torch.Tensor) -> torch.Tensor:
+    """What the last of some writes becomes on one prompt: those of attention_0, mlp_0, attention_1, in this order."""
+    edits = condition(np.array([row]))
+    return [edits[site](x) for site, x in zip(SITES, writes, strict=False)][-1]
 
 
 def test_the_deviation_from_the_centre_is_projected_off_at_the_last_position() -> None:
     x = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-    edits = around([9, 1], half=0).off(only([0, 1]), 0, 1, knocked=0)(np.array([8]))  # row 8: b, half 0
-    assert list(edits) == [MLP_0]
-    assert edits[MLP_0](x).tolist() == [[[1, 2], [3, 1]]]  # 4 - (4 - 1); the first component of the centre is no matter
+    off = around([9, 1]).off(only([0, 1]), 0, 1, knocked=0)
+    # Row 8: b, part 0. 4 - (4 - 1); the first component of the centre is no matter.
+    assert written(off, 8, 0 * x, x).tolist() == [[[1, 2], [3, 1]]]
+    assert x.tolist() == [[[1, 2], [3, 4]]]
 
 
 def test_everywhere_means_earlier_positions_too_whose_centre_is_zero() -> None:
     x = torch.tensor([[[1.0, 2.0], [3.0, 4.0]]])
-    edits = around([9, 1], half=0).off(only([0, 1]), 0, 1, knocked=0, everywhere=True)(np.array([8]))
-    assert edits[MLP_0](x).tolist() == [[[1, 0], [3, 1]]]
+    off = around([9, 1]).off(only([0, 1]), 0, 1, knocked=0, everywhere=True)
+    assert written(off, 8, 0 * x, x).tolist() == [[[1, 0], [3, 1]]]
+
+
+def test_what_was_written_since_the_start_is_taken_off_with_what_is_being_written() -> None:
+    directions = np.zeros((4, 2, 2, 2, 2), np.float32)
+    directions[:, :, 1, 0] = [0, 1]  # at attention_1 alone
+    x = torch.tensor([[[3.0, 4.0]]])
+    study = around([0, 1])
+    assert written(study.off(directions, 0, 2), 8, x, x, x).tolist() == [[[3, 4 - (4 + 4 + 4 - 1)]]]
+    later = study.off(directions, 1, 2)(np.array([8]))
+    assert later[SITES[2]](x).tolist() == [[[3, 0]]]  # from block 1 on, what block 0 wrote stays
+
+
+def test_what_has_been_taken_off_is_not_taken_off_again() -> None:
+    directions = np.zeros((4, 2, 2, 2, 2), np.float32)
+    directions[..., 1] = 1
+    x = torch.tensor([[[3.0, 4.0]]])
+    assert written(around([0, 0]).off(directions, 0, 2), 8, x, x, x).tolist() == [[[3, 0]]]
 
 
 @pytest.mark.parametrize("w", [[1, 0], [0, 1], [0.6, 0.8]])
 def test_the_topic_of_a_prompt_is_left_alone(w: list[float]) -> None:
     topic = torch.tensor([[[2.0, -5.0]]])
-    edits = around([2, -5], half=0).off(only(w), 0, 1, knocked=0)(np.array([8]))
-    torch.testing.assert_close(edits[MLP_0](topic), topic)
+    off = around([2, -5]).off(only(w), 0, 1, knocked=0)
+    torch.testing.assert_close(written(off, 8, 0 * topic, topic), topic)
 
 
-def test_the_direction_is_that_of_the_other_half_and_the_centre_that_of_its_own() -> None:
+def test_each_part_has_its_own_directions_and_centres() -> None:
     x = torch.tensor([[[3.0, 4.0]]])
-    in_half_0, in_half_1 = np.array([8]), np.array([12])
-    crossed = around([0, 1], half=0).off(only([0, 1], half=1), 0, 1)
-    assert crossed(in_half_0)[MLP_0](x).tolist() == [[[3, 1]]]
-    batch = crossed(np.array([8, 12]))[MLP_0](x.expand(2, 1, 2))
-    assert batch.tolist() == [[[3, 1]], [[3, 4]]]  # half 0 has no direction for half 1
-    assert crossed(in_half_1) == {}
+    study = around([0, 1])
+    of_part_0 = study.off(only([0, 1], part=0), 0, 1)
+    assert written(of_part_0, 8, 0 * x, x).tolist() == [[[3, 1]]]
+    assert written(of_part_0, 9, 0 * x, x).tolist() == [[[3, 4]]]  # in part 1, which has no direction
+    assert written(study.off(only([0, 1]), 0, 1), 9, 0 * x, x).tolist() == [[[3, 0]]]  # its centre is zero
+
+
+def test_by_halves_the_parts_are_the_contrasts_own() -> None:
+    study = two_mechanisms()
+    assert study.part.tolist() == [0, 1, 2, 3] * 2
+    assert study.by_halves().part.tolist() == [0, 0, 1, 1] * 2
+    assert study.by_halves().centres.shape[0] == 2
+    assert study.centres.shape[0] == 4
 
 
 def test_noise_in_the_means_does_not_look_like_a_mechanism_of_its_own() -> None:
@@ -68,10 +99,13 @@ def test_noise_in_the_means_does_not_look_like_a_mechanism_of_its_own() -> None:
         writes = rng.standard_normal((64, 2, 2, 100)).astype(np.float32)
         writes[refused == 1, 0, 1, 0] += 4
         study = KnockOuts(two_mechanisms().chat, contrast(category, refused, half, writes=writes), [0])
-        directions = contrast_directions(study.contrast)
+        directions = unit(study.fit.difference(study.contrast.writes))
+        directions[:, :, 0, 0] = 0
         x = torch.from_numpy(writes[study.rows, None, 0, 1])
         for knocked in (0, 1):
-            changed = study.off(directions, 0, 1, knocked=knocked)(study.rows)[MLP_0](x)
+            edits = study.off(directions, 0, 1, knocked=knocked)(study.rows)
+            edits[SITES[0]](0 * x)
+            changed = edits[MLP_0](x)
             fall = (x - changed)[:, 0, 0].numpy()
             own.append(fall[study.category == knocked].mean())
             other.append(fall[study.category != knocked].mean())
@@ -80,17 +114,16 @@ def test_noise_in_the_means_does_not_look_like_a_mechanism_of_its_own() -> None:
 
 def test_only_the_blocks_from_start_to_before_stop_are_changed() -> None:
     study = two_mechanisms()
-    directions = np.ones((2, 2, 2, 2, 2), np.float32)
+    directions = np.ones((4, 2, 2, 2, 2), np.float32)
     rows = np.array([0])
     assert set(study.off(directions, 1, 2)(rows)) == {Site("attention", 1), Site("mlp", 1)}
     assert set(study.off(directions, 0, 1)(rows)) == {Site("attention", 0), MLP_0}
-    assert study.off(0 * directions, 0, 2)(rows) == {}
 
 
 def test_frozen_blocks_write_what_they_wrote_before() -> None:
     study = two_mechanisms()
     edits = study.off(only([1, 0]), 0, 1, freeze_rest=True)(np.array([0]))
-    assert set(edits) == {MLP_0, Site("attention", 1), Site("mlp", 1)}
+    assert set(edits) == {SITES[0], MLP_0, Site("attention", 1), Site("mlp", 1)}
     assert edits[Site("mlp", 1)](torch.zeros(1, 2, 2)).tolist() == [[[0, 0], [6, 0]]]  # 2x at the last position
 
 
@@ -123,12 +156,12 @@ def test_divergence_is_measured_on_complied_prompts() -> None:
     assert study.divergence(study.off(only([0, 1]), 0, 1)) == pytest.approx([0] * 4 + [expected] * 4, abs=1e-5)
 
 
-def test_limited_keeps_the_first_of_each_category_and_half() -> None:
-    study = two_mechanisms()
-    part = study.limited(2)
+def test_limited_keeps_the_first_of_each_category_and_part() -> None:
+    study = two_mechanisms().by_halves()
+    fewer = study.limited(2)
     assert study.rows.tolist() == [0, 1, 4, 5, 8, 9, 12, 13]
-    assert part.rows.tolist() == [0, 4, 8, 12]
-    assert part.category.tolist() == [0, 0, 1, 1]
-    assert part.half.tolist() == [0, 1, 0, 1]
+    assert fewer.rows.tolist() == [0, 4, 8, 12]
+    assert fewer.category.tolist() == [0, 0, 1, 1]
+    assert fewer.part.tolist() == [0, 1, 0, 1]
     assert study.limited(100).rows.tolist() == study.rows.tolist()
-    assert part.falls([]).shape == (0, 4)
+    assert fewer.falls([]).shape == (0, 4)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from refusal.comparison.readings import reading
+from refusal.comparison.transfer import own_drop
 from refusal.comparison.verdict import Verdict, decide
 from refusal.models.planted_plan import Plan
 from refusal.prompts.prompt import CATEGORIES
@@ -21,12 +22,12 @@ def verdict(modularity: float, n: int, draw: int) -> Verdict:
     """The verdict over a model whose writes vary from prompt to prompt, from n prompts of each kind a category."""
     study = plant(Plan(modularity=modularity, chatter=CHATTER), categories=CATEGORIES[:4], n=n, draw=draw)
     direct, voting = study.direct, study.voting
-    found = reading(direct.index_drops, voting, bootstrap=500, rng=np.random.default_rng(0))
+    found = reading(direct.index_drops, voting, bootstrap=500, rng=np.random.default_rng(0), halved=direct.halved)
     return decide(
         index=found["index"],
         low=found["low"],
         high=found["high"],
-        explained_share=float(direct.own[direct.start, voting].mean() / study.contrast.effect()[voting].mean()),
+        explained_share=own_drop(direct.index_drops.matrix(), voting) / study.contrast.effect()[voting].mean(),
         late_share=direct.late_share,
         n_voting=len(voting),
         prompts_per_category=int(study.contrast.count(refused=True)[voting].min()),

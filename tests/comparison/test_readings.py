@@ -87,20 +87,13 @@ def test_one_voting_category_has_no_index() -> None:
     assert reading(drops(even(10, 4)), [1], bootstrap=50, rng=rng())["index"] is None
 
 
-def test_the_direct_reading_shows_every_starting_block() -> None:
+def test_the_direct_reading_shows_every_starting_block_that_was_measured() -> None:
     direct = measure_direct(two_mechanisms(), [0, 1], seed=0)
     found = direct_reading(direct, [0, 1], 12.0, bootstrap=50, rng=rng())
     assert (found["start"], found["index"]) == (1, pytest.approx(0, abs=1e-6))
     assert [step["start"] for step in found["by_start"]] == [0, 1]
     assert [step["own_drop"] for step in found["by_start"]] == pytest.approx([9, 6])
     assert [step["explained_share"] for step in found["by_start"]] == pytest.approx([0.75, 0.5])
-
-
-def test_blocks_that_were_not_measured_in_full_have_their_own_drop_alone() -> None:
-    direct = measure_direct(two_mechanisms(), [0, 1], seed=0)
-    part = type(direct)(**{**vars(direct), "drops": [direct.index_drops]})
-    first, _ = direct_reading(part, [0, 1], 12.0, bootstrap=50, rng=rng())["by_start"]
-    assert (first["index"], first["low"], first["own_drop"]) == (None, None, pytest.approx(9))
 
 
 # Features of mlp_1: its first component, its second, and one that is never on.

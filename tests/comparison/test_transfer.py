@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from refusal.comparison.transfer import (
     Drops,
     by_category,
-    contrast_directions,
     full_starts,
     index_of,
     latest_deciding_start,
     measure_direct,
     measure_drops,
     measure_window,
+    own_drop,
+    own_reach,
     transfer_matrix,
-    unit_directions,
     voting_layers,
 )
 from tests.comparison.hand import one_mechanism, two_mechanisms
@@ -38,6 +38,10 @@ def test_no_index_with_one_category_or_without_an_own_drop() -> None:
     assert math.isnan(index_of(DROPS, []))
     assert math.isnan(index_of(-DROPS, [0, 1]))
     assert math.isnan(index_of(np.full((2, 2), np.nan), [0, 1]))
+
+
+def test_the_own_drop_is_a_mean_over_voting_categories() -> None:
+    assert own_drop(DROPS, [0, 1]) == pytest.approx(8)
 
 
 def test_categories_without_a_vote_do_not_count() -> None:
@@ -63,21 +67,10 @@ def test_a_category_without_prompts_leaves_gaps() -> None:
     np.testing.assert_array_equal(by_category(values, np.array([0, 0, 2]), 3), [[2, np.nan, 5]])
 
 
-def test_drops_by_half() -> None:
+def test_drops_by_part() -> None:
     drops = Drops(0, np.array([[1.0, 2, 3, 4], [5, 6, 7, 8]]), np.array([0, 0, 1, 1]), np.array([0, 1, 0, 1]))
     assert drops.matrix().tolist() == [[1.5, 3.5], [5.5, 7.5]]
-    assert drops.halves().tolist() == [[[1, 3], [5, 7]], [[2, 4], [6, 8]]]
-
-
-def test_directions_have_unit_length_or_none() -> None:
-    np.testing.assert_allclose(unit_directions(np.array([[3.0, 4.0], [0.0, 0.0]])), [[0.6, 0.8], [0, 0]])
-
-
-def test_directions_cancel_the_topic() -> None:
-    directions = contrast_directions(two_mechanisms().contrast)
-    np.testing.assert_allclose(directions[:, 0, :, 1], np.broadcast_to([1, 0], (2, 2, 2)))  # MLPs of category a
-    np.testing.assert_allclose(directions[:, 1, :, 1], np.broadcast_to([0, 1], (2, 2, 2)))  # of b, which has a topic
-    assert not directions[:, :, :, 0].any()  # attention writes nothing
+    assert drops.by_part().tolist() == [[[1, 3], [5, 7]], [[2, 4], [6, 8]]]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +108,7 @@ def test_the_last_fifth_has_no_vote(n_layers: int, voting: int) -> None:
 def test_a_modular_model_by_hand() -> None:
     # Refusing adds 12 to m: 3 by the embedding, which no component writes, 3 by mlp_0, and 6 by mlp_1.
     direct = measure_direct(two_mechanisms(), [0, 1], seed=0)
-    np.testing.assert_allclose(direct.own, [[9, 9], [6, 6]], atol=1e-4)
+    np.testing.assert_allclose(direct.reach, [[9, 9], [6, 6]], atol=1e-4)
     assert direct.start == 1
     np.testing.assert_allclose(direct.index_drops.matrix(), [[6, 0], [0, 6]], atol=1e-4)
     assert [drops.start for drops in direct.drops] == [0, 1]
@@ -134,7 +127,13 @@ def test_window_knocks_out_all_that_is_written_together_from_its_start_on() -> N
         np.testing.assert_allclose(measure_window(study, 0).matrix(), matrix, atol=1e-4)
 
 
+def test_what_a_knock_out_takes_beyond_the_effect_is_not_within_its_reach() -> None:
+    study = one_mechanism()
+    study.contrast.score[:] = np.where(study.contrast.refused, 7, 0)  # 7 nats, where knocking out takes 9 and 6
+    np.testing.assert_allclose(own_reach(study, 2), [[7, 7], [6, 6]], atol=1e-4)
+
+
 def test_knocking_out_nothing_lowers_nothing() -> None:
     study = one_mechanism()
-    drops = measure_drops(study, np.zeros((2, 2, 2, 2, 2), np.float32), 0, 2)
+    drops = measure_drops(study, np.zeros((4, 2, 2, 2, 2), np.float32), 0, 2)
     np.testing.assert_array_equal(drops.matrix(), 0)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from refusal.comparison.directions import accumulated, unit
 from refusal.comparison.knockout import Condition
 from refusal.comparison.transfer import (
     by_category,
-    contrast_directions,
     index_of,
-    measure_drops,
-    unit_directions,
+    measure_written,
+    own_drop,
     voting_layers,
 )
 from refusal.comparison.verdict import Verdict, decide
@@ -33,8 +33,7 @@ def simple(modularity: float) -> PlantedStudy:
 
 
 def transfer(study: PlantedStudy, start: int, stop: int) -> float:
-    drops = measure_drops(study.knock_outs, contrast_directions(study.contrast), start, stop)
-    return index_of(drops.matrix(), study.voting)
+    return index_of(measure_written(study.knock_outs, start, stop).matrix(), study.voting)
 
 
 def test_trap_1_detection_looks_modular_and_gathering_shared_in_every_model() -> None:
@@ -52,13 +51,13 @@ def residual_transfer(study: PlantedStudy, layer: int) -> float:
     with torch.no_grad(), reading(study.chat.model, [site]) as read:
         study.chat.model(**study.chat.pad(list(contrast.prompts)).inputs())
     x = read[site][:, -1].numpy()
-    centre = contrast.mean(x, refused=False)
-    w = unit_directions(contrast.mean(x, refused=True) - centre)
+    fit = knock_outs.fit
+    w, centre = unit(fit.difference(x)), fit.centre(x)
 
     def knock(a: int) -> Condition:
         def condition(rows: np.ndarray) -> dict[Site, Edit]:
-            half, category = contrast.half[rows], contrast.category[rows]
-            off, around = torch.from_numpy(w[1 - half, a])[:, None], torch.from_numpy(centre[half, category])[:, None]
+            part, category = fit.part[rows], contrast.category[rows]
+            off, around = torch.from_numpy(w[part, a])[:, None], torch.from_numpy(centre[part, category])[:, None]
             return {site: lambda value: value - ((value - around) * off).sum(-1, keepdim=True) * off}
 
         return condition
@@ -81,7 +80,7 @@ def conclusion(study: PlantedStudy) -> Verdict:
         index=index,
         low=index - 0.04,
         high=index + 0.04,
-        explained_share=float(direct.own[direct.start, voting].mean() / study.contrast.effect()[voting].mean()),
+        explained_share=own_drop(direct.index_drops.matrix(), voting) / study.contrast.effect()[voting].mean(),
         late_share=direct.late_share,
         n_voting=len(voting),
         prompts_per_category=10,
@@ -113,8 +112,8 @@ def test_trap_4_one_direction_from_all_categories_opens_them_all_in_a_modular_mo
     study = simple(1.0)
     contrast, knock_outs = study.contrast, study.knock_outs
     gap = contrast.writes[contrast.refused].mean(0) - contrast.writes[~contrast.refused].mean(0)
-    own = contrast_directions(contrast)
-    union = np.broadcast_to(unit_directions(gap), own.shape)
+    shape = (knock_outs.fit.n_parts, len(contrast.categories), *gap.shape)
+    union = np.broadcast_to(accumulated(gap, DECIDES), shape)
     (falls,) = knock_outs.falls([knock_outs.off(union, DECIDES, STOP)])
     assert falls.mean() / contrast.effect().mean() > 0.9
     assert (contrast.score[knock_outs.rows] - falls < 0).all()  # not one refusal is left

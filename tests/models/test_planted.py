@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from refusal import InputError
 from refusal.artifacts import read_json
+from refusal.comparison.crossfit import halves
+from refusal.comparison.directions import accumulated, unit
 from refusal.comparison.knockout import WRITES
-from refusal.comparison.transfer import contrast_directions, measure_drops, unit_directions
+from refusal.comparison.transfer import measure_drops
 from refusal.models.chat import ChatModel, load_chat_model
 from refusal.models.planted import spread_out, write_planted
 from refusal.models.planted_plan import Plan, truth
@@ -96,20 +98,22 @@ OTHERWISE = [
 def test_knocking_out_the_written_directions_transfers_as_the_truth_says(options: dict[str, Any]):
     plan, categories = Plan(**options), CATEGORIES[:5]
     study = plant(plan, categories=categories, n=6)
-    written = np.zeros((2, len(categories), plan.n_layers, len(WRITES), plan.d_model), dtype=np.float32)
+    start, n_parts = plan.decision_layer, study.knock_outs.fit.n_parts
+    written = np.zeros((n_parts, len(categories), plan.n_layers, len(WRITES), plan.d_model), dtype=np.float32)
     for layer in plan.deciding:
         columns = study.chat.model.model.layers[layer].mlp.down_proj.weight[:, : len(categories)]
         written[:, :, layer, WRITES.index("mlp")] = columns.detach().numpy().T
-    drops = measure_drops(study.knock_outs, unit_directions(written), plan.decision_layer, plan.n_layers).matrix()
+    drops = measure_drops(study.knock_outs, accumulated(written, start), start, plan.deciding.stop).matrix()
     np.testing.assert_allclose(drops / np.diag(drops), truth(plan, categories)["transfer"], atol=0.05)
 
 
 def test_chatter_makes_directions_from_few_prompts_inexact_and_changes_no_label():
     quiet, loud = (plant(Plan(chatter=chatter), categories=CATEGORIES[:5], n=10) for chatter in (0.0, 3.0))
     np.testing.assert_array_equal(loud.contrast.refused, quiet.contrast.refused)
-    across = [
-        (np.prod(contrast_directions(study.contrast)[:, :, 2, 1], axis=0).sum(-1)) for study in (quiet, loud)
-    ]  # cosine of both halves' directions, by category
+    across = []  # cosine of both halves' directions, by category
+    for study in (quiet, loud):
+        directions = unit(halves(study.contrast).difference(study.contrast.writes))[:, :, 2, 1]
+        across.append(directions.prod(0).sum(-1))
     assert across[0].min() > 0.95
     assert 0.2 < across[1].mean() < 0.7
 
