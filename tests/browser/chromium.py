@@ -25,7 +25,7 @@ from typing import Any
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 READ, WRITE = 3, 4  # where Chromium expects the two ends of the pipe
-SECONDS = 60
+SECONDS = 30
 KEYS = {"Enter": 13, "Tab": 9, "ArrowRight": 39, "ArrowLeft": 37, "ArrowDown": 40, "End": 35, "Home": 36}
 
 
@@ -79,9 +79,7 @@ class Browser:
         page = self._pages[session] = Page(self, session)
         for domain in ("Page", "Runtime", "Network", "Log"):
             page.call(f"{domain}.enable")
-        page.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
-        theme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
-        page.call("Emulation.setEmulatedMedia", features=theme)
+        page.set(width=width, height=height, dark=dark)
         page.address = path.resolve().as_uri()
         page.call("Page.navigate", url=page.address + (f"#{at}" if at else ""))
         while not page.loaded:
@@ -130,6 +128,13 @@ class Page:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Send a command to this page."""
         return self._browser.call(method, self._session, **parameters)
+
+    def set(self, *, width: int = 1200, height: int = 900, dark: bool = False) -> None:
+        """Bring the page to the front (others draw nothing); set its size, px, and the theme that its owner prefers."""
+        self.call("Page.bringToFront")
+        self.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False)
+        theme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        self.call("Emulation.setEmulatedMedia", features=theme)
 
     def notice(self, event: str, what: Mapping[str, Any]) -> None:
         """Keep what an event says."""

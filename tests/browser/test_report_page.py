@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from tests.browser.chromium import CHROMIUM, Browser, Page
 from tests.report.fixture import CASES, HOSTILE
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
-Open = Callable[..., Page]
+Open = Callable[[str], Page]
 LABELS = "[...document.querySelectorAll('[data-view=heatmap]')[0].querySelectorAll('.yaxislayer-above text')]"
 
 
@@ -23,26 +24,28 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def report(browser: Browser, homes: dict[str, Path]) -> Open:
-    """Open the report of a case."""
-
-    def open_report(case: str, **how: object) -> Page:
-        return browser.open(homes[case] / "report" / "report.html", **how)  # type: ignore[arg-type]
-
-    return open_report
+    """The report of a case, opened once and left as it was found."""
+    return cache(lambda case: browser.open(homes[case] / "report" / "report.html", width=360, dark=True))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def planted(report: Open) -> Page:
-    return report("planted")
+    page = report("planted")
+    page.set()
+    page.settle()
+    return page
 
 
-@pytest.mark.parametrize("width", [360, 1600])
 @pytest.mark.parametrize("case", CASES)
-def test_a_page_opens_without_complaint_or_request_and_never_scrolls_sideways(report: Open, case: str, width: int):
-    page = report(case, width=width, dark=width == 360)
-    assert ": " in page.run("document.title")  # model: verdict
-    assert page.overflow() <= 0
+def test_a_page_opens_without_complaint_or_request_and_never_scrolls_sideways(report: Open, case: str):
+    page = report(case)
+    assert (page.complaints, page.asked) == ([], [])
     assert page.run("document.querySelectorAll('.view > script').length") == 0  # all are drawn
+    assert ": " in page.run("document.title")  # model: verdict
+    for width in (360, 1600):
+        page.set(width=width)
+        assert page.overflow() <= 0, width
+    page.run("document.querySelectorAll('details').forEach((details) => { details.open = false; })")
     assert (page.complaints, page.asked) == ([], [])
 
 
@@ -140,6 +143,7 @@ def test_a_heatmap_is_a_table_and_a_csv_file_too(planted: Page):
     planted.settle()
     rows = planted.run("document.querySelectorAll('[data-view=heatmap]')[0].querySelectorAll('tbody tr').length")
     assert rows == 10
+    planted.run("document.querySelector('[data-view=heatmap] details').open = false")
 
 
 GRAPH = "document.querySelector('[data-view=graph]')"
@@ -173,30 +177,29 @@ def test_a_node_leads_to_its_page_by_click_and_by_keyboard(planted: Page):
     assert planted.run("document.activeElement.className") == "feature"
 
 
-def test_a_feature_has_an_address(report: Open):
-    page = report("planted", at="feature/mlp_0/201")
+def test_a_feature_has_an_address(browser: Browser, homes: dict[str, Path]):
+    page = browser.open(homes["planted"] / "report" / "report.html", at="feature/mlp_0/201")
     assert page.run("document.querySelector('.feature h3').textContent") == "mlp_0/201"
     assert page.run("document.querySelector('.feature .tokens .active').textContent") == "Tell"
 
 
-def test_figures_follow_the_theme(report: Open):
-    page = report("one_site", width=800)
+def test_figures_follow_the_theme(planted: Page):
     ink = "getComputedStyle(document.querySelector('[data-view=chart] .xtick text')).fill"
-    light = page.run(ink)
-    page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
-    page.settle()
-    assert page.run(ink) != light
+    light = planted.run(ink)
+    planted.set(dark=True)
+    planted.settle()
+    assert planted.run(ink) != light
 
 
-def test_on_paper_everything_is_open_and_dark_on_light(report: Open):
-    page = report("planted", dark=True)
+def test_on_paper_everything_is_open_and_dark_on_light(planted: Page):
+    planted.set(dark=True)
     background = "getComputedStyle(document.body).backgroundColor"
-    dark = page.run(background)
-    page.run("dispatchEvent(new Event('beforeprint'))")
-    assert page.run("document.querySelectorAll('details:not([open])').length") == 0
-    assert page.run(background) == "rgb(255, 255, 255)" != dark
-    page.run("dispatchEvent(new Event('afterprint'))")
-    assert page.run("document.querySelectorAll('details[open]').length") == 0
+    dark = planted.run(background)
+    planted.run("dispatchEvent(new Event('beforeprint'))")
+    assert planted.run("document.querySelectorAll('details:not([open])').length") == 0
+    assert planted.run(background) == "rgb(255, 255, 255)" != dark
+    planted.run("dispatchEvent(new Event('afterprint'))")
+    assert planted.run("document.querySelectorAll('details[open]').length") == 0
 
 
 def test_hostile_names_are_cut_and_kept_in_lists(report: Open):
