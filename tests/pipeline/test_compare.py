@@ -60,15 +60,16 @@ def test_other_thresholds_need_no_model(home: Path, tmp_path: Path, capsys: pyte
 
 def test_two_studies_are_put_side_by_side(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     here = Path(shutil.copytree(study, tmp_path / "study"))
-    first = next((here / "outputs" / "planted" / "circuits").glob("*/card.json")).parent
-    succeed(here, "discover", *SMALL, "circuits.node_threshold=0.2", "circuits.bootstrap=50")
-    status, out, err = compared(capsys, first, here / "outputs" / "planted", "--out", tmp_path / "two.json")
+    (first,) = here.glob("outputs/planted/circuits/*/card.json")
+    succeed(here, "discover", *SMALL, "circuits.node_threshold=0.2", "circuits.bootstrap=50", "callbacks=heatmaps")
+    (second,) = set(here.glob("outputs/planted/circuits/*/card.json")) - {first}
+    status, out, err = compared(capsys, first.parent, second.parent, "--out", tmp_path / "two.json")
     assert (status, err) == (0, "")
     found = json.loads((tmp_path / "two.json").read_text())
     assert found["difference"] == 0  # the same model and prompts
     assert found["low"] < 0 < found["high"]
     assert found["verdicts_differ"] is found["differs"] is False
-    assert found["studies"][0]["fingerprint"] == first.name != found["studies"][1]["fingerprint"]
+    assert [one["fingerprint"] for one in found["studies"]] == [first.parent.name, second.parent.name]
     assert out.splitlines()[3].startswith("difference 0.00, 95 % interval -")
     assert out.splitlines()[3].endswith("no difference shown; the same verdict")
     assert list(found["circuits"]["mlp_2"]["cosine"].values()) == pytest.approx([1.0] * 3)
