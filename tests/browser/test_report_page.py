@@ -129,13 +129,21 @@ def test_measure_site_and_order_can_be_switched(planted: Page):
     assert planted.complaints == []
 
 
+SAVING = """
+window.saved = [];
+window.address ??= URL.createObjectURL;
+URL.createObjectURL = (blob) => { window.blob = blob; return address.call(URL, blob); };
+HTMLAnchorElement.prototype.click = function () { saved.push([this.download, blob]); };
+"""
+"""Files that the page would save go into a list, with their names."""
+
+
 def test_a_heatmap_is_a_table_and_a_csv_file_too(planted: Page):
     planted.run(
-        "window.files = []; URL.createObjectURL = (blob) => { files.push(blob.text()); return 'blob:none'; };"
-        "HTMLAnchorElement.prototype.click = () => {};"
-        "document.querySelectorAll('[data-view=heatmap]')[0].querySelectorAll('.files button')[1].click()"
+        f"{SAVING} document.querySelectorAll('[data-view=heatmap]')[0].querySelectorAll('.files button')[1].click()"
     )
-    lines = planted.run("files[0]").split("\r\n")
+    assert planted.run("saved[0][0]").startswith("causal_transfer_directions")
+    lines = planted.run("saved[0][1].text()").split("\r\n")
     assert len(lines) == 12  # a head, ten categories, the end
     assert lines[0].startswith(",")
     assert "violence" in lines[0]
@@ -144,6 +152,15 @@ def test_a_heatmap_is_a_table_and_a_csv_file_too(planted: Page):
     rows = planted.run("document.querySelectorAll('[data-view=heatmap]')[0].querySelectorAll('tbody tr').length")
     assert rows == 10
     planted.run("document.querySelector('[data-view=heatmap] details').open = false")
+
+
+def test_a_figure_can_be_saved_as_a_picture(planted: Page):
+    planted.run(f"{SAVING} document.querySelectorAll('[data-view=chart] .files button')[0].click()")
+    assert planted.wait_for("saved.length && saved[0][0]") == "index_by_starting_layer.png"
+    head = bytes(planted.run("saved[0][1].arrayBuffer().then((bytes) => [...new Uint8Array(bytes, 0, 24)])"))
+    assert head.startswith(b"\x89PNG")
+    assert int.from_bytes(head[16:20], "big") > 1000  # px: twice as fine as on the page
+    assert planted.complaints == []
 
 
 GRAPH = "document.querySelector('[data-view=graph]')"
