@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import PIPE
 
 import numpy as np
 import pytest
@@ -26,21 +28,29 @@ def peers_python() -> Path:
     return Path(named) if named else _make(Path.home() / ".cache" / "refusal-circuits" / "peers")
 
 
-@pytest.fixture
-def peers(peers_python: Path, tmp_path: Path) -> Peers:
-    """Run ``peers.py`` on rows; return what the library reconstructs."""
+@pytest.fixture(scope="session")
+def asked(peers_python: Path) -> Iterator[subprocess.Popen[str]]:
+    """``peers.py``, which imports each library once."""
+    command = [peers_python, Path(__file__).with_name("peers.py")]
+    with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, text=True) as process:
+        yield process  # which ends with its input
 
-    def run(*arguments: str | Path, x: np.ndarray) -> np.ndarray:
+
+@pytest.fixture
+def peers(asked: subprocess.Popen[str], tmp_path: Path) -> Peers:
+    """Ask it for a reconstruction of rows."""
+
+    def ask(*arguments: str | Path, x: np.ndarray) -> np.ndarray:
         rows, out = tmp_path / "rows.npy", tmp_path / "out.npy"
         np.save(rows, x)
-        script = Path(__file__).with_name("peers.py")
-        done = subprocess.run(
-            [peers_python, script, *arguments, rows, out], capture_output=True, text=True, timeout=300, check=False
-        )
-        assert done.returncode == 0, done.stderr[-2000:]
+        assert asked.stdin is not None
+        assert asked.stdout is not None
+        print(json.dumps([str(argument) for argument in (*arguments, rows, out)]), file=asked.stdin, flush=True)
+        error = json.loads(asked.stdout.readline())
+        assert error is None, error
         return np.load(out)
 
-    return run
+    return ask
 
 
 def _make(folder: Path) -> Path:

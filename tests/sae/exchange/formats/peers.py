@@ -1,13 +1,17 @@
 """Runs in an environment that has SAELens, sparsify and dictionary_learning, and nothing of ours.
 
-python peers.py load LIBRARY FOLDER ROWS.npy OUT.npy         reconstruct with what the library loads from a folder
-python peers.py save LIBRARY KIND FOLDER ROWS.npy OUT.npy    have it save one of random weights, and reconstruct
+Each line that it reads is a JSON list; it answers with a line, null or the traceback in JSON:
+
+["load", LIBRARY, FOLDER, ROWS.npy, OUT.npy]          reconstruct with what the library loads from a folder
+["save", LIBRARY, KIND, FOLDER, ROWS.npy, OUT.npy]    have it save one of random weights, and reconstruct
 """
 
 from __future__ import annotations
 
 import json
+import os
 import sys
+import traceback
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -84,12 +88,25 @@ def shake(module: torch.nn.Module) -> None:
 
 
 @torch.no_grad()
-def main(task: str, library: str, *rest: str) -> None:
+def reconstruct(task: str, library: str, *rest: str) -> None:
+    torch.manual_seed(0)
     *kind, folder, rows, out = rest
     place = globals()[f"save_{library}"](*kind, Path(folder)) if task == "save" else Path(folder)
     sae = globals()[f"load_{library}"](place)
     np.save(out, sae(torch.from_numpy(np.load(rows))).numpy())
 
 
+def main() -> None:
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # where what the libraries print does not disturb
+    for line in sys.stdin:
+        answer = None
+        try:
+            reconstruct(*json.loads(line))
+        except Exception:  # noqa: BLE001  whatever a library raises is the answer
+            answer = traceback.format_exc()
+        print(json.dumps(answer), file=answers, flush=True)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -1,6 +1,6 @@
 """With the real packages, in an environment of their own: they load what is written here, and what they save is read.
 
-Slow: each library takes some ten seconds to import. ``REFUSAL_PEERS_PYTHON=python`` names an environment that has
+Slow: each library takes some ten seconds to import, once. ``REFUSAL_PEERS_PYTHON=python`` names an environment that has
 them; else one is made with pip, once.
 """
 
