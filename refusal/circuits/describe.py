@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from refusal.activations.store import ActivationStore
 from refusal.artifacts import write_json
@@ -35,7 +36,10 @@ from refusal.models.lens import logit_lens
 from refusal.models.sites import Site, parse_site
 from refusal.models.tokens import INSTRUCTION, TEMPLATE
 
-BATCH, ROWS = 16, 4096
+BATCH = 16
+"""Features whose logits are taken at once."""
+ROWS = 2048
+"""Tokens that are run, and encoded, at once: the activations of all sites are in memory."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def describe(
     features: list[dict[str, Any]] = []
     wanted: dict[Site, list[list[int]]] = {}
     for site, numbers in chosen.items():
-        f = _activations(saes[site], store.last(site)[prompts.rows], numbers, chat.device)
+        f = _activations(saes[site], torch.from_numpy(store.last(site)[prompts.rows]), numbers, chat.device)
         wanted[site] = [_top(prompts, column) for column in f.T]
         features += [
             {"site": str(site), "feature": number, "maximum": _short(f[:, i].max()), **_by_group(prompts, f[:, i])}
@@ -137,12 +141,10 @@ def _chosen(circuits: Sequence[Circuit]) -> dict[Site, list[int]]:
     return chosen
 
 
-def _activations(sae: Dictionary, x: np.ndarray, numbers: Sequence[int], device: torch.device) -> np.ndarray:
+def _activations(sae: Dictionary, x: Tensor, numbers: Sequence[int], device: torch.device) -> np.ndarray:
     """Return some features of activations [n, d_model], float32 [n, n_features]."""
     with torch.no_grad():
-        parts = [
-            sae.encode(part.to(device))[:, list(numbers)].float().cpu() for part in torch.from_numpy(x).split(ROWS)
-        ]
+        parts = [sae.encode(part.to(device).float())[:, list(numbers)].float().cpu() for part in x.split(ROWS)]
     return torch.cat(parts).numpy()
 
 
@@ -207,12 +209,13 @@ def _add_top(
         with torch.no_grad(), reading(chat.model, chosen) as read:
             chat.model(**padded.inputs(), use_cache=False, logits_to_keep=1)
         for site, numbers in chosen.items():
-            for place, row in enumerate(batch):
-                here = [i for i, rows in enumerate(wanted[site]) if row in rows]
-                if here:
-                    x = read[site][place, -len(encoded[row].ids) :][_shown(encoded[row])].float()
-                    f = saes[site].encode(x.to(chat.device)).detach()[:, [numbers[i] for i in here]].cpu().numpy()
-                    active.update({(site, i, row): _where(f[:, j]) for j, i in enumerate(here)})
+            here = [row for row in batch if any(row in rows for rows in wanted[site])]
+            if here:
+                x = [read[site][batch.index(row), -len(encoded[row].ids) :][_shown(encoded[row])] for row in here]
+                f = _activations(saes[site], torch.cat(x), numbers, chat.device)
+                for row, codes in zip(here, np.split(f, np.cumsum([len(part) for part in x])[:-1]), strict=True):
+                    found = [i for i, rows in enumerate(wanted[site]) if row in rows]
+                    active.update({(site, i, row): _where(codes[:, i]) for i in found})
     order = {row: number for number, row in enumerate(encoded)}
     places = [(site, i) for site, numbers in chosen.items() for i in range(len(numbers))]
     for feature, (site, i) in zip(features, places, strict=True):
@@ -220,10 +223,15 @@ def _add_top(
 
 
 def _batches(encoded: Mapping[int, Encoded]) -> Iterator[list[int]]:
-    """Prompts of similar length together."""
-    rows = sorted(encoded, key=lambda row: len(encoded[row].ids))
-    for start in range(0, len(rows), BATCH):
-        yield rows[start : start + BATCH]
+    """Prompts of similar length together, at most ``ROWS`` tokens in all."""
+    batch: list[int] = []
+    for row in sorted(encoded, key=lambda row: len(encoded[row].ids)):
+        if batch and (len(batch) + 1) * len(encoded[row].ids) > ROWS:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
 
 
 def _shown(prompt: Encoded) -> np.ndarray:
