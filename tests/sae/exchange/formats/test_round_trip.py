@@ -43,7 +43,7 @@ def random_one(kind: type[SparseAutoencoder], shape: tuple[int, int, int, int], 
 
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=lambda value: getattr(value, "__name__", value))
 @given(shape=shapes, scale=st.floats(0.01, 100))
-@settings(max_examples=40)
+@settings(max_examples=20)
 def test_it_reconstructs_the_same_after_a_round_trip(
     name: str, kind: type[SparseAutoencoder], shape: tuple[int, int, int, int], scale: float
 ):
