@@ -123,7 +123,7 @@ def measure_direct(knock_outs: KnockOuts, voting: Sequence[int], *, seed: int) -
     start = latest_deciding_start(reach[:, list(voting)].mean(1))
     halves, starts = knock_outs.by_halves(), full_starts(stop, start)
     written = {n: written_directions(knock_outs.fit, n, stop) for n in starts}
-    random = unit(np.random.default_rng([seed, 3]).standard_normal(written[start].shape, dtype=np.float32))
+    random = _random_directions(written[start].shape, np.random.default_rng([seed, 3]))
     plain = knock_outs.off(written[start], start, stop)
     controls = [
         plain,
@@ -144,6 +144,13 @@ def measure_direct(knock_outs: KnockOuts, voting: Sequence[int], *, seed: int) -
         divergence=float(knock_outs.divergence(plain).mean()),
         late_share=float(1 - frozen / own) if own > 0 else float("nan"),
     )
+
+
+def _random_directions(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
+    """Return a unit direction for each part and category, the same at all writes: the real ones hardly turn, either."""
+    n_parts, n_categories, *_, d_model = shape
+    random = unit(rng.standard_normal((n_parts, n_categories, d_model), dtype=np.float32))
+    return np.broadcast_to(random[:, :, None, None], shape)
 
 
 def own_reach(knock_outs: KnockOuts, stop: int) -> np.ndarray:
