@@ -23,7 +23,7 @@ MEASURES = {
     "subspace": "Overlap of subspaces",
 }
 READINGS = {"direct": "Directions (the index)", "circuit": "Net writes of circuits", "window": "Window of layers"}
-SIDES = {"cross": "Safe against toxic", "over_refusal": "Hard, refused, against toxic"}
+SIDES = {"cross": ("safe", "Safe against toxic"), "over_refusal": ("hard", "Hard, refused, against toxic")}
 TESTS = {"distinguishable": "told apart, p", "above_chance": "overlap above chance, p"}
 STEPS = [step / 10 for step in range(11)]
 DIGITS = 4  # significant ones that go to the page
@@ -58,25 +58,25 @@ def transfer_view(study: Study, png: str) -> View | None:
 
 def within_view(study: Study, png: str) -> View | None:
     """Return how alike the circuits of one side are; None without separate circuits."""
-    pages = []
-    for name, measure in study.comparison["separate"].items():
-        if name.startswith("within_"):
-            side = name.removeprefix("within_")
-            matrix = read_matrix(measure, study.comparison)
-            caption = _chance(measure) if matrix and matrix.defined() else NO_CIRCUIT.get(side, "")
-            pages += _page(study, measure, [f"{side} prompts"], caption=caption)
+    separate, pages = study.comparison["separate"], []
+    for side in ("safe", "hard", "toxic"):
+        measure = separate.get(f"within_{side}") or {}
+        caption = _chance(measure) if _is_defined(study, measure) else NO_CIRCUIT[side]
+        pages += _page(study, measure, [f"{side} prompts"], caption=caption)
     return _view(study, "Circuits of one side", ["Circuits of"], pages, png)
 
 
 def cross_view(study: Study, png: str) -> View | None:
     """Return safe, and refused hard, circuits against toxic ones; None without separate circuits."""
-    pages = []
-    for name, title in SIDES.items():
-        measure = study.comparison["separate"].get(name)
+    separate, pages = study.comparison["separate"], []
+    for name, (side, title) in SIDES.items():
+        measure = separate.get(name) or {}
         matrix = read_matrix(measure, study.comparison)
         mean = matrix.mean_diagonal() if matrix else None
-        facts = ["" if mean is None else f"mean of the diagonal {mean:.2f}", _chance(measure or {})]
-        pages += _page(study, measure, [title], caption="; ".join(filter(None, facts)))
+        facts = ["" if mean is None else f"mean of the diagonal {mean:.2f}", _chance(measure)]
+        empty = NO_CIRCUIT["toxic" if _is_defined(study, separate.get(f"within_{side}")) else side]
+        caption = "; ".join(filter(None, facts)) if _is_defined(study, measure) else empty
+        pages += _page(study, measure, [title], caption=caption)
     axes = {"across": "toxic circuit", "down": "safe or hard circuit"}
     return _view(study, "Safe and hard against toxic circuits", ["Compared"], pages, png, frame=True, **axes)
 
@@ -163,3 +163,8 @@ def _spread(labels: Sequence[str], row: Sequence[float | None], names: Sequence[
 
 def _chance(test: Mapping[str, Any]) -> str:
     return "" if test.get("p") is None else f"overlap above chance: p = {test['p']:.2g}"
+
+
+def _is_defined(study: Study, measure: Mapping[str, Any] | None) -> bool:
+    matrix = read_matrix(measure, study.comparison)
+    return matrix is not None and matrix.defined()

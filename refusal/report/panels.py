@@ -11,6 +11,8 @@ from refusal.report.sites import in_words
 
 NO_CIRCUIT = {
     "safe": "No category has a circuit on safe prompts: they move the refusal score too little for one.",
+    "hard": "No category has a circuit on hard prompts that were refused: there are none, or they move the score too "
+    "little for one.",
     "toxic": "No category has a circuit on toxic prompts: they move the refusal score too little for one.",
 }
 HOW_TO_READ_TRANSFER = (

@@ -97,6 +97,16 @@ def test_separate_circuits_within_a_side_and_across(studies: Studies) -> None:
     assert (within.png, cross.png) == ("separate.png", "cross.png")
 
 
+def test_a_side_without_circuits_says_so_in_the_place_of_an_empty_picture(studies: Studies) -> None:
+    study = studies["planted"]
+    nothing = {"matrix": [[None] * 10] * 10, "p": None}
+    separate = {**study.comparison["separate"], "within_hard": nothing, "over_refusal": nothing}
+    changed = replace(study, comparison={**study.comparison, "separate": separate})
+    assert page(within_view(changed, ""), "hard prompts")["caption"].startswith("No category has a circuit on hard")
+    assert page(cross_view(changed, ""), "Hard, refused, against toxic")["caption"].startswith("No category has a")
+    assert page(cross_view(changed, ""), "Safe against toxic")["caption"].startswith("mean of the diagonal 0.")
+
+
 def test_without_circuits_or_transfer_there_is_no_view(studies: Studies) -> None:
     study = studies["bare"]
     assert similarity_view(study, "") is None

@@ -7,7 +7,8 @@
 "use strict";
 
 views.heatmap = (element, data) => {
-  const chosen = [...data.pages[0].keys];
+  const defined = (one) => one.values.some((row) => row.some((value) => value !== null));
+  const chosen = [...(data.pages.find(defined) ?? data.pages[0]).keys];
   let order = 0;
   const orders = Object.keys(data.orders);
   const controls = make("div", { class: "controls" });
@@ -41,7 +42,9 @@ views.heatmap = (element, data) => {
 
   function show() {
     const one = page();
-    caption.textContent = [one.caption, data.across && `row: ${data.down}, column: ${data.across}`].filter(Boolean).join("; ");
+    plot.hidden = files.hidden = details.hidden = !defined(one);
+    caption.textContent = plot.hidden ? one.caption : [one.caption, data.across && `row: ${data.down}, column: ${data.across}`].filter(Boolean).join("; ");
+    if (plot.hidden) return;
     const rows = sequence();
     const names = rows.map((c) => short(data.categories[c], innerWidth < 500 ? 12 : 18) + (data.marks.includes(data.categories[c]) ? " *" : ""));
     const width = plot.clientWidth;
