@@ -13,7 +13,7 @@ from refusal.report.matrices import Matrix, cluster_order, read_matrix, study_or
 from refusal.report.panels import NO_CIRCUIT
 from refusal.report.sites import in_words
 from refusal.report.study import Study
-from refusal.style import UNDEFINED, colour_of
+from refusal.style import UNDEFINED, colour_of, ink_on
 
 MEASURES = {
     "cosine": "Cosine of importances",
@@ -25,7 +25,8 @@ MEASURES = {
 READINGS = {"direct": "Directions (the index)", "circuit": "Net writes of circuits", "window": "Window of layers"}
 SIDES = {"cross": ("safe", "Safe against toxic"), "over_refusal": ("hard", "Hard, refused, against toxic")}
 TESTS = {"distinguishable": "told apart, p", "above_chance": "overlap above chance, p"}
-STEPS = [step / 10 for step in range(11)]
+STEPS = [step / 20 for step in range(21)]
+BLACK = "#000000"
 DIGITS = 4  # significant ones that go to the page
 
 
@@ -99,6 +100,7 @@ def _view(
         },
         "pages": list(pages),
         "scale": [[step, colour_of(step)] for step in STEPS],
+        "dark": max(step for step in STEPS if ink_on(colour_of(step)) == BLACK),
         "undefined": UNDEFINED,
         "across": "",
         "down": "",

@@ -108,7 +108,7 @@ def choose(page: Page, view: int, label: str, value: str) -> None:
 def cells(page: Page, view: int) -> list[str]:
     return page.run(
         f"[...document.querySelectorAll('[data-view=heatmap]')[{view}].querySelectorAll('.heatmap-label text')]"
-        ".map((text) => text.textContent)"
+        ".map((text) => text.textContent).filter(Boolean)"
     )
 
 

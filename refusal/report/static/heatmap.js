@@ -3,7 +3,7 @@
 // data: title, across, down, keys (names of the choices), orders ({name: order of the categories}), categories, marks
 // (names with a mark), frame (whether the diagonal is framed), notes: [{name, values}] (p of each pair), pages: [{keys,
 // caption, unit, values, ceiling, order, top, digits}]; matrices in the order of data.categories, null where undefined;
-// scale ([place, colour] of 0 to 1), undefined (a colour).
+// scale ([place, colour] of 0 to 1), dark (the share of the scale over which white ink is better), undefined (a colour).
 "use strict";
 
 views.heatmap = (element, data) => {
@@ -53,21 +53,25 @@ views.heatmap = (element, data) => {
     const columns = rows.length + (one.ceiling ? 1.35 : 0);
     const cell = Math.max(14, Math.min((width - left - 6) / columns, rows.length > 5 ? 38 : 62));
     const size = cell < 22 ? 7.5 : cell < 30 ? 9 : 11;
-    const matrix = rows.map((i) => rows.map((j) => one.values[i][j]));
-    const hover = rows.map((i) => rows.map((j) => literal(tell(one, i, j)).replaceAll("\n", "<br>")));
     const common = {
-      type: "heatmap", zmin: 0, zmax: one.top, colorscale: data.scale, showscale: false, hoverongaps: true, xgap: 1, ygap: 1,
-      texttemplate: "%{text}", textfont: { size }, hovertemplate: "%{customdata}<extra></extra>",
+      type: "heatmap", zmin: 0, zmax: one.top, colorscale: data.scale, showscale: false, hoverongaps: false, xgap: 1, ygap: 1,
+      texttemplate: "%{text}", hovertemplate: "%{customdata}<extra></extra>",
     };
-    const traces = [{ ...common, z: matrix, text: matrix.map((row) => row.map((v) => number(v, one.digits))), customdata: hover }];
+    // Black ink on pale cells, white on dark ones: a layer each.
+    const cells = (values, digits, said, more) => ["#000", "#fff"].map((ink) => {
+      const mine = values.map((row) => row.map((value) => (value !== null && value > data.dark * one.top) === (ink === "#fff")));
+      const keep = (make_of, other) => values.map((row, i) => row.map((value, j) => (mine[i][j] ? make_of(value) : other)));
+      return { ...common, ...more, z: keep((value) => value, null), text: keep((value) => number(value, digits), ""), customdata: said, textfont: { size, color: ink } };
+    });
+    const hover = rows.map((i) => rows.map((j) => literal(tell(one, i, j)).replaceAll("\n", "<br>")));
+    const traces = cells(rows.map((i) => rows.map((j) => one.values[i][j])), one.digits, hover, {});
     if (one.ceiling) {
-      const column = rows.map((i) => [one.ceiling[i]]);
       const said = rows.map((i) => [literal(`${data.categories[i]} with itself, from two halves of its prompts: ${number(one.ceiling[i])}`)]);
-      traces.push({ ...common, z: column, text: column.map(([v]) => [number(v)]), customdata: said, xaxis: "x2" });
+      traces.push(...cells(rows.map((i) => [one.ceiling[i]]), 2, said, { xaxis: "x2" }));
     }
     const axis = { tickmode: "array", tickvals: rows.map((_, i) => i), ticktext: names.map(literal), ticks: "outside", ticklen: 4, tickcolor: "rgba(0,0,0,0)", showgrid: false, zeroline: false, tickfont: { size: width < 420 ? 10 : 12 }, fixedrange: true };
     const frames = data.frame ? rows.map((_, i) => ({ type: "rect", x0: i - 0.5, x1: i + 0.5, y0: i - 0.5, y1: i + 0.5, line: { color: "#000", width: 1.5 } })) : [];
-    const grey = ["x", "x2"].slice(0, traces.length).map((axis) => ({ type: "rect", xref: `${axis} domain`, yref: "y domain", x0: 0, x1: 1, y0: 0, y1: 1, fillcolor: data.undefined, line: { width: 0 }, layer: "below" }));
+    const grey = (one.ceiling ? ["x", "x2"] : ["x"]).map((axis) => ({ type: "rect", xref: `${axis} domain`, yref: "y domain", x0: 0, x1: 1, y0: 0, y1: 1, fillcolor: data.undefined, line: { width: 0 }, layer: "below" }));
     Plotly.react(plot, traces, themed({
       width: left + cell * columns + 6, height: cell * rows.length + bottom + 4, margin: { l: left, r: 6, t: 4, b: bottom },
       xaxis: { ...axis, tickangle: -45, domain: [0, rows.length / columns] },
