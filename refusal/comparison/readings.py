@@ -70,7 +70,7 @@ def direct_reading(
         own = own_drop(drops.matrix(), voting)
         steps.append({**found, "own_drop": number(own), "explained_share": number(own / effect)})
     headline = next(step for step in steps if step["start"] == direct.start)
-    shown = ("start", "index", "low", "high", "own_drop", "explained_share")
+    shown = ("start", "index", "low", "high", "own_drop", "explained_share", "matrix", "drops")
     return {**headline, "by_start": [{name: step[name] for name in shown} for step in steps]}
 
 

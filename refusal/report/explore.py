@@ -46,15 +46,21 @@ def similarity_view(study: Study, png: str) -> View | None:
 
 
 def transfer_view(study: Study, png: str) -> View | None:
-    """Return causal transfer, by reading, as shares and in nats; None where it was not measured."""
+    """Return causal transfer, by reading and starting layer, as shares and in nats; None where it was not measured."""
     transfer, pages = study.comparison.get("transfer") or {}, []
     for name, title in READINGS.items():
         reading = transfer.get(name) or {}
-        start = "" if reading.get("start") is None else f"knock-out from layer {reading['start']} on"
-        for key, shown, unit in (("matrix", "share of own fall", "share"), ("drops", "fall, nats", "fall (nats)")):
-            pages += _page(study, reading, [title, shown], key=key, caption=start, unit=unit)
+        others = [step for step in reading.get("by_start") or [] if step["start"] != reading.get("start")]
+        for step in (reading, *others):
+            start = "" if step.get("start") is None else f"knock-out from layer {step['start']} on"
+            keys, caption = (
+                [title, str(step.get("start", "–"))],
+                start if step is reading else f"{start}; not the index",
+            )
+            pages += _page(study, step, [*keys, "share of own fall"], caption=caption, unit="share")
+            pages += _page(study, step, [*keys, "fall, nats"], key="drops", caption=caption, unit="fall (nats)")
     axes = {"across": "refusal tested on", "down": "knocked out"}
-    return _view(study, "Causal transfer", ["Reading", "Values"], pages, png, **axes)
+    return _view(study, "Causal transfer", ["Reading", "From layer", "Values"], pages, png, **axes)
 
 
 def within_view(study: Study, png: str) -> View | None:

@@ -94,6 +94,7 @@ def test_the_direct_reading_shows_every_starting_block_that_was_measured() -> No
     assert [step["start"] for step in found["by_start"]] == [0, 1]
     assert [step["own_drop"] for step in found["by_start"]] == pytest.approx([9, 6])
     assert [step["explained_share"] for step in found["by_start"]] == pytest.approx([0.75, 0.5])
+    assert [step["drops"][0][0] for step in found["by_start"]] == pytest.approx([9, 6])
 
 
 # Features of mlp_1: its first component, its second, and one that is never on.

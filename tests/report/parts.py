@@ -54,7 +54,8 @@ def whole_comparison(
         index = 0.98 if early else min(mean + (0.4 if layer > last else 0.0), 1.0)
         drop = own if layer <= start else own * (0.03 if layer > last else 0.2)
         step: dict[str, Any] = {"start": layer, "index": index, "low": index - 0.04, "high": index + 0.03}
-        steps.append({**step, "own_drop": drop, "explained_share": drop / own * 0.96})
+        drops = [[None if v is None else v * drop for v in row] for row in matrix]
+        steps.append({**step, "own_drop": drop, "explained_share": drop / own * 0.96, "matrix": matrix, "drops": drops})
     direct = {"index": mean, "low": mean - 0.05, "high": mean + 0.05, "start": start, "matrix": matrix}
     direct |= {"drops": [[None if v is None else v * own for v in row] for row in matrix], "by_start": steps}
     evaluation = [

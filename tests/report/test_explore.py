@@ -48,10 +48,15 @@ def test_values_are_those_of_the_comparison(studies: Studies) -> None:
 def test_a_matrix_of_those_that_vote_has_undefined_cells_for_the_others(studies: Studies) -> None:
     study = studies["noisy"]
     votes = [FOUR.index(name) for name in study.comparison["voting"]]
-    small = {**study.direct, "matrix": [[1.0, 0.2, 0.3], [0.4, 1.0, 0.5], [0.6, 0.7, 1.0]], "drops": None}
+    small = {
+        **study.direct,
+        "by_start": [],
+        "matrix": [[1.0, 0.2, 0.3], [0.4, 1.0, 0.5], [0.6, 0.7, 1.0]],
+        "drops": None,
+    }
     transfer = {"direct": small, "circuit": None, "window": None}
     view = transfer_view(replace(study, comparison={**study.comparison, "transfer": transfer}), "")
-    shown = page(view, "Directions (the index)", "share of own fall")
+    shown = page(view, "Directions (the index)", "10", "share of own fall")
     assert [[shown["values"][i][j] for j in votes] for i in votes] == small["matrix"]
     assert [row[2] for row in shown["values"]] == [None] * 4
     assert shown["values"][2] == [None] * 4
@@ -70,12 +75,18 @@ def test_orders_are_permutations_of_the_categories(studies: Studies) -> None:
         assert by_name == sorted(by_name)
 
 
-def test_transfer_is_shown_as_shares_and_in_nats(studies: Studies) -> None:
+def test_transfer_is_shown_as_shares_and_in_nats_from_every_layer_that_was_measured(studies: Studies) -> None:
     view = transfer_view(studies["planted"], "")
-    shares, nats = (page(view, "Directions (the index)", shown) for shown in ("share of own fall", "fall, nats"))
+    assert view is not None
+    assert view.data["pages"][0]["keys"] == ["Directions (the index)", "2", "share of own fall"]
+    starts = [one["keys"][1] for one in view.data["pages"] if one["keys"][0] == "Directions (the index)"]
+    assert list(dict.fromkeys(starts)) == ["2", "0", "1", "3", "4", "5"]  # that of the index first
+    shares, nats = (page(view, "Directions (the index)", "2", shown) for shown in ("share of own fall", "fall, nats"))
     assert shares["top"] == 1.0
     assert nats["top"] == pytest.approx(9.1)
     assert nats["values"][0][1] == pytest.approx(9.1 * shares["values"][0][1], rel=1e-3)
+    early = page(view, "Directions (the index)", "0", "share of own fall")
+    assert early["caption"] == "knock-out from layer 0 on; not the index"
 
 
 def test_hovering_says_p_of_both_tests(studies: Studies) -> None:
