@@ -8,7 +8,7 @@ from typing import Any
 from refusal.circuits.circuit import Circuit
 from refusal.circuits.features import HEAD, STRONGEST, strongest
 from refusal.models.sites import parse_site
-from refusal.report.blocks import Block, Section, Table, Text, View, number
+from refusal.report.blocks import Section, Table, Text, View, number
 from refusal.report.matrices import short
 from refusal.report.study import Study
 
@@ -26,7 +26,7 @@ def graph_view(study: Study) -> View | None:
     sites = {name: [parse_site(name).layer, KINDS[parse_site(name).kind]] for name in names}
     described = [f"{one['site']}/{one['feature']}" for one in (study.features or {}).get("features", ())]
     data = {"circuits": [_graph(circuit) for circuit in circuits], "sites": sites, "described": described}
-    return View("graph", data, "Graphs of the circuits")
+    return View("graph", data, "The circuits as graphs")
 
 
 def features_section(study: Study, *, texts: bool) -> list[Section]:
@@ -43,14 +43,15 @@ def features_section(study: Study, *, texts: bool) -> list[Section]:
         text = "This study's files do not say what its features are; discover.py with force=true would."
         return [Section("What the features are", "features", [Text(text)])]
     about = (
-        "A page for each of a circuit's nodes (its SAE's feature): how much it matters to a category, when it is "
+        "Of each of a circuit's nodes (a feature of an SAE): how much it matters to a category, when it is "
         "active at the last token, where refusal is read, which tokens its decoder direction makes likelier by itself "
         "(logit lens), which features of the same SAE point the same way (cosine), and where it is most active."
     )
     about += "" if texts else " Texts of prompts are left out (report.texts=false)."
-    blocks: list[Block] = [Text(about), View("features", _pages(study, circuits, texts=texts), "Pages of features")]
-    table = _table(study.features, circuits)
-    return [Section("What the features are", "features", [*blocks, table])]
+    ordered = _strongest(study, circuits)
+    pages = {**_pages(study, circuits, texts=texts), "first": next(iter(ordered), None)}
+    view, table = View("features", pages, "Pages of features"), _table(study, ordered, len(circuits))
+    return [Section("What the features are", "features", [Text(about), view, table])]
 
 
 def _drawn(study: Study) -> list[Circuit]:
@@ -90,23 +91,36 @@ def _pages(study: Study, circuits: Sequence[Circuit], *, texts: bool) -> dict[st
     }
 
 
-def _table(features: Mapping[str, Any], circuits: Sequence[Circuit]) -> Table:
-    """The strongest features over all categories, with the tokens that they raise: what paper and Markdown can show."""
-    by_id = {f"{one['site']}/{one['feature']}": one for one in features["features"]}
+def _strongest(study: Study, circuits: Sequence[Circuit]) -> dict[str, list[tuple[float, str]]]:
+    """Features with a page, the most important over all categories first: (importance, category) of each circuit.
+
+    Those at the sites that circuits are compared at come before all others.
+    """
+    assert study.features is not None
+    described = {f"{one['site']}/{one['feature']}" for one in study.features["features"]}
     found: dict[str, list[tuple[float, str]]] = {}
     for circuit in circuits:
         for node in circuit.nodes:
-            if node.id in by_id:
+            if node.id in described:
                 found.setdefault(node.id, []).append((node.importance, circuit.category))
+    compared = set((study.comparison.get("combined") or {}).get("sites") or [])
+    by_importance = sorted(found, key=lambda name: -sum(abs(value) for value, _ in found[name]))
+    return {name: found[name] for name in sorted(by_importance, key=lambda name: name.split("/")[0] not in compared)}
+
+
+def _table(study: Study, strongest_first: Mapping[str, Sequence[tuple[float, str]]], n_circuits: int) -> Table:
+    """The strongest features, with the tokens that they raise: what paper and Markdown can show."""
+    assert study.features is not None
+    by_id = {f"{one['site']}/{one['feature']}": one for one in study.features["features"]}
     rows = []
-    for name, own in sorted(found.items(), key=lambda item: -sum(abs(value) for value, _ in item[1]))[:LISTED]:
+    for name, own in list(strongest_first.items())[:LISTED]:
         value, category = max(own, key=lambda one: abs(one[0]))
         words = [", ".join(repr(token)[1:-1] for token, _ in by_id[name][end][:WORDS]) for end in ("raises", "lowers")]
         most = f"{number(value)} ({short(category)})"
-        rows.append([name, f"{len(own)} of {len(circuits)}", most, *(short(text, 80) for text in words)])
+        rows.append([name, f"{len(own)} of {n_circuits}", most, *(short(text, 80) for text in words)])
     caption = (
-        f"The strongest over all categories; {len(by_id)} features have a page above, of each circuit the "
-        f"{STRONGEST} strongest at most."
+        f"The strongest over all categories, first of all where circuits are compared. {len(by_id)} features have a "
+        f"page in report.html: the {STRONGEST} strongest of each circuit at most."
     )
     headers = ["Feature", "In circuits", "Most important, nats", "Makes likelier", "Less likely"]
     return Table(headers, rows, caption, words=(2, 3, 4))

@@ -182,6 +182,16 @@ def test_sliders_thin_the_graph_by_keyboard(planted: Page):
     assert planted.run(DRAWN) == [nodes, edges]
 
 
+def test_each_category_has_its_graph(planted: Page):
+    titles = f"[...{GRAPH}.querySelectorAll('.node title')].map((title) => title.textContent)"
+    first = planted.run(titles)
+    planted.run(f"{GRAPH}.querySelector('select').focus()")
+    planted.press("ArrowDown")
+    assert planted.run(f"{GRAPH}.querySelector('svg').getAttribute('aria-label')") == "Circuit of harassment"
+    assert planted.run(titles) != first
+    assert planted.run("document.activeElement.tagName") == "SELECT"
+
+
 def test_a_node_leads_to_its_page_by_click_and_by_keyboard(planted: Page):
     places = {f"/{number}": f"{GRAPH}.querySelector('a.node[href$=\"/{number}\"] circle')" for number in (17, 201)}
     planted.click(*planted.middle(places["/17"]))

@@ -70,6 +70,16 @@ def test_the_table_names_the_strongest_over_all_categories(studies: Studies) -> 
     assert table.rows[0][3] == "Tell, me, how, ?"
 
 
+def test_features_where_circuits_are_compared_come_first(studies: Studies) -> None:
+    study = studies["planted"]
+    comparison = {**study.comparison, "combined": {**study.comparison["combined"], "sites": ["residuals_0"]}}
+    (section,) = features_section(replace(study, comparison=comparison), texts=True)
+    (table,) = [block for block in section.blocks if isinstance(block, Table)]
+    assert [row[0].split("/")[0] == "residuals_0" for row in table.rows] == [True] * 2 + [False] * 6
+    (view,) = [block for block in section.blocks if isinstance(block, View)]
+    assert view.data["first"] == table.rows[0][0]
+
+
 def test_a_study_from_before_features_were_described_says_so(studies: Studies) -> None:
     (section,) = features_section(studies["one_site"], texts=True)
     (text,) = section.blocks

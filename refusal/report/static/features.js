@@ -1,7 +1,7 @@
 // Pages of features: one at a time, chosen from a list or by the address, "#feature/SITE/NUMBER".
 //
 // data: what features.json says (refusal/circuits/features.py), and nodes: {id: [[category, importance]]}, the circuits
-// that a feature is a node of. Without tokens, prompts are named by their ids.
+// that a feature is a node of; first: the one that is shown first. Without tokens, prompts are named by their ids.
 "use strict";
 
 views.features = (element, data) => {
@@ -9,7 +9,6 @@ views.features = (element, data) => {
   const known = new Map(data.features.map((feature) => [id(feature), feature]));
   const strength = (name) => Math.max(0, ...(data.nodes[name] ?? []).map((one) => Math.abs(one[1])));
   const names = [...known.keys()];
-  const strongest = [...names].sort((a, b) => strength(b) - strength(a));
   const page = make("article", { class: "feature", tabindex: -1 });
   const select = make("select", { onchange: () => { location.hash = `feature/${select.value}`; } });
   for (const site of new Set(data.features.map((feature) => feature.site))) {
@@ -88,7 +87,7 @@ views.features = (element, data) => {
   }
 
   element.append(make("div", { class: "controls" }, make("label", { class: "control" }, "Feature", select)), page);
-  show(strongest[0]);
+  if (data.first) show(data.first);
   follow();
   addEventListener("hashchange", follow);
   return () => {};

@@ -28,7 +28,7 @@ views.heatmap = (element, data) => {
       const all = new Set(data.pages.map((one) => one.keys[i]));
       if (all.size > 1) controls.append(chooser(key, names, names.indexOf(chosen[i]), (at) => choose(i, names[at], key)));
     });
-    if (orders.length > 1) controls.append(chooser("Order", orders, order, (at) => { order = at; show(); }));
+    controls.append(chooser("Order", orders, order, (at) => { order = at; show(); }));
   }
 
   function choose(key, value, label) {
