@@ -1,8 +1,11 @@
-"""A category's directions: along which what has been written since a starting block differs when the model refuses.
+"""A category's directions: along which what a component writes differs when the model refuses.
 
-At every component write from block ``start`` on, the direction is that of the difference of means (refused minus
-complied prompts) of all that components have written since ``start`` began: a refusal that several blocks write is
-taken for the one thing that it is, and what the stream carried there before is left out.
+A direction is that of the difference of means of refused and complied prompts, without the noise of few prompts. There
+are two kinds, and a knock-out uses one of them throughout:
+
+- of each write by itself (readings ``direct`` and ``circuit``);
+- at each write, of all that has been written since a starting block (reading ``window``): a refusal that several blocks
+  write is taken for one thing, and what the stream carried before is left out.
 """
 
 from __future__ import annotations
@@ -13,28 +16,35 @@ from refusal.comparison.crossfit import CrossFit
 from refusal.comparison.denoise import covariance, posterior_mean, scatter
 
 
-def written_directions(fit: CrossFit, start: int, stop: int) -> np.ndarray:
-    """Return unit directions for use on each part, from the other parts' prompts and without their noise.
+def write_directions(fit: CrossFit, stop: int) -> np.ndarray:
+    """Return unit directions of each write of the first ``stop`` blocks, for use on each part, from the other parts.
 
-    Shape [n_parts, n_categories, n_layers, 2, d_model]; zero outside the blocks start .. stop - 1.
+    Shape [n_parts, n_categories, n_layers, 2, d_model]; zero from ``stop`` on.
     """
-    contrast, scale = fit.contrast, fit.noise_scale()
-    since = np.zeros_like(contrast.writes[:, 0, 0])
-    directions = np.zeros((*scale.shape, *contrast.writes.shape[1:]), dtype=np.float32)
-    for layer, component in np.ndindex(contrast.writes.shape[1:3]):
-        if start <= layer < stop:
-            since += contrast.writes[:, layer, component]
-            noise = covariance(scatter(contrast, since))
-            directions[:, :, layer, component] = posterior_mean(fit.difference(since), noise, scale)
+    directions = _nothing(fit)
+    for layer, component in np.ndindex(stop, directions.shape[3]):
+        directions[:, :, layer, component] = _difference(fit, fit.contrast.writes[:, layer, component])
     return unit(directions)
 
 
-def accumulated(difference: np.ndarray, start: int) -> np.ndarray:
-    """Return the unit directions of differences [..., n_layers, 2, d_model] summed up from block ``start`` on."""
-    since = difference.copy()
-    since[..., :start, :, :] = 0
-    flat = since.reshape(*since.shape[:-3], -1, since.shape[-1])
-    return unit(np.cumsum(flat, axis=-2).reshape(since.shape))
+def window_directions(fit: CrossFit, start: int, stop: int) -> np.ndarray:
+    """Return those of all that has been written since block ``start``; zero outside start .. stop - 1."""
+    directions, since = _nothing(fit), np.zeros_like(fit.contrast.writes[:, 0, 0])
+    for layer, component in np.ndindex(stop, directions.shape[3]):
+        if layer >= start:
+            since += fit.contrast.writes[:, layer, component]
+            directions[:, :, layer, component] = _difference(fit, since)
+    return unit(directions)
+
+
+def _nothing(fit: CrossFit) -> np.ndarray:
+    writes = fit.contrast.writes
+    return np.zeros((fit.n_parts, len(fit.contrast.categories), *writes.shape[1:]), dtype=np.float32)
+
+
+def _difference(fit: CrossFit, x: np.ndarray) -> np.ndarray:
+    """Return the differences of means of x [n_prompts, d_model] without their noise."""
+    return posterior_mean(fit.difference(x), covariance(scatter(fit.contrast, x)), fit.noise_scale())
 
 
 def unit(difference: np.ndarray) -> np.ndarray:

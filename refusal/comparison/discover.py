@@ -37,8 +37,8 @@ from refusal.comparison.material import (
     joined,
 )
 from refusal.comparison.measured import Comparing, Measured, Side, Transfer, save_measured
-from refusal.comparison.readings import circuit_drops, window_drops
-from refusal.comparison.transfer import measure_direct, voting_layers
+from refusal.comparison.readings import circuit_drops
+from refusal.comparison.transfer import measure_direct, measure_window, voting_layers
 from refusal.models.chat import ChatModel
 from refusal.models.sites import Site
 from refusal.prompts.prompt import SPLITS
@@ -175,7 +175,7 @@ def _transfer(material: Material, found: Found) -> Transfer:
     directions = {site: directions_of(sae) for site, sae in material.saes.items() if site.is_write}
     halves = knock_outs.by_halves()
     circuit = circuit_drops(halves, found.circuits, found.features, directions, direct.start)
-    return Transfer(direct, knock_outs.rows, circuit, window_drops(halves, direct.start))
+    return Transfer(direct, knock_outs.rows, circuit, measure_window(halves, direct.start))
 
 
 def _evaluate(found: Found) -> list[dict[str, Any]]:

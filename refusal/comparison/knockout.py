@@ -1,9 +1,8 @@
 """Knock directions out of what the model's components write, and see what becomes of the refusal score.
 
-A knock-out of category A takes, at every component write of the blocks from ``start`` to ``stop - 1``, all that has
-been written since ``start``, and projects its deviation from a centre off A's direction there; the centre on a prompt
-of category B is the mean over B's complied prompts, so that a knock-out never moves the topic (method: causal
-transfer).
+A knock-out of category A projects, in every component write of the blocks from ``start`` to ``stop - 1``, the
+deviation from a centre off A's direction; the centre on a prompt of category B is the mean over B's complied
+prompts, so that a knock-out never moves the topic (method: causal transfer).
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from refusal.models.chat import ChatModel
 from refusal.models.hooks import Edit, editing
 from refusal.models.refusal_score import refusal_score
 from refusal.models.sites import Site
-from refusal.models.suffix import suffix_batches, whole_batches
+from refusal.models.suffix import suffix_batches
 from refusal.progress import track
 
 Condition = Callable[[np.ndarray], Mapping[Site, Edit]]
@@ -64,27 +63,14 @@ class KnockOuts:
         same._cross_fit(halves(self.contrast))
         return same
 
-    def limited(self, per_category: int) -> KnockOuts:
-        """Return the same on at most so many refused prompts a category, the first of each part alike."""
-        fewer = copy.copy(self)
-        rank = np.zeros(len(self.rows), dtype=int)  # of each prompt within its category and part
-        for category, part in np.unique(np.stack([self.category, self.part]), axis=1).T:
-            own = (self.category == category) & (self.part == part)
-            rank[own] = np.arange(own.sum())
-        fewer.rows = self.rows[rank < per_category // self.fit.n_parts]
-        return fewer
-
-    def falls(self, conditions: Sequence[Condition], *, whole: bool = False) -> np.ndarray:
-        """Return how far each condition lowers the refusal score of each refused prompt, [n_conditions, n_rows], nats.
-
-        With ``whole``, edits reach all positions rather than the last alone (slower: nothing can be cached).
-        """
+    def falls(self, conditions: Sequence[Condition]) -> np.ndarray:
+        """Return how far each condition lowers the score of each refused prompt, [n_conditions, n_rows], nats."""
         scores = np.zeros((1 + len(conditions), len(self.rows)))
-        make = whole_batches if whole else suffix_batches
         prompts = [self.contrast.prompts[row] for row in self.rows]
         n_batches = -(-len(prompts) // self.batch_size)
+        batches = suffix_batches(self.chat, prompts, batch_size=self.batch_size)
         with torch.no_grad():
-            for batch in track(make(self.chat, prompts, batch_size=self.batch_size), "knocking out", total=n_batches):
+            for batch in track(batches, "knocking out", total=n_batches):
                 for i, condition in enumerate((_unchanged, *conditions)):
                     with editing(self.chat.model, condition(self.rows[batch.index])):
                         scores[i, batch.index] = refusal_score(batch.logits(), self.tokens).cpu().numpy()
@@ -111,32 +97,32 @@ class KnockOuts:
         *,
         knocked: int | None = None,
         freeze_rest: bool = False,
-        everywhere: bool = False,
+        together: bool = False,
     ) -> Condition:
-        """Return the condition that projects a category's directions off what blocks start .. stop - 1 have written.
+        """Return the condition that projects a category's directions off the writes of blocks start .. stop - 1.
 
         Args:
-            directions: Unit vectors, or zeros where there is none, for use on each part's prompts, of what has been
-                written since ``start`` at each component, [n_parts, n_categories, n_layers, 2, d_model].
+            directions: Unit vectors, or zeros where there is none, for use on each part's prompts,
+                [n_parts, n_categories, n_layers, 2, d_model].
             start: First block.
             stop: Block after the last.
             knocked: The category whose directions are used; None: each prompt's own.
             freeze_rest: Whether the blocks from ``stop`` on write what they wrote without the knock-out.
-            everywhere: Whether to project at all positions; before the last the centre is zero.
+            together: Whether a direction is projected off all that has been written since ``start``, rather than off
+                what is being written alone.
         """
 
         def condition(rows: np.ndarray) -> Mapping[Site, Edit]:
             part, category = self.fit.part[rows], self.contrast.category[rows]
-            written = _Written(everywhere=everywhere)
-            centre = np.zeros((len(rows), self.contrast.writes.shape[-1]), dtype=np.float32)
+            knock_out = _KnockOut(together=together)
             edits: dict[Site, Edit] = {}
             for layer, component in np.ndindex(self.contrast.n_layers, len(WRITES)):
                 site = Site(WRITES[component], layer)
                 if start <= layer < stop:
                     w = directions[part, category if knocked is None else knocked, layer, component]
-                    centre += self.centres[part, category, layer, component]
-                    first = (layer, component) == (start, 0)
-                    edits[site] = written.edit(self._tensor(w), self._tensor(centre), first=first)
+                    centre = self.centres[part, category, layer, component]
+                    if together or w.any():
+                        edits[site] = knock_out.edit(self._tensor(w), self._tensor(centre), first=not edits)
                 elif freeze_rest and layer >= stop:
                     edits[site] = _replace_last(self._tensor(self.contrast.writes[rows, layer, component]))
             return edits
@@ -151,25 +137,23 @@ def _unchanged(_rows: np.ndarray) -> Mapping[Site, Edit]:
     return {}
 
 
-class _Written:
-    """What has been written since the first of its edits, as a pass goes on; each edit takes a direction off it."""
+class _KnockOut:
+    """Projects the deviations of one pass's writes from their centres off directions, at the last position."""
 
-    def __init__(self, *, everywhere: bool) -> None:
-        self.positions = slice(None) if everywhere else slice(-1, None)
+    def __init__(self, *, together: bool) -> None:
+        self.together = together
+        self.left: Tensor | float = 0.0
+        """What is left of the deviation of all that has been written, [batch, d_model]; 0 unless taken together."""
 
     def edit(self, w: Tensor, centre: Tensor, *, first: bool) -> Edit:
-        """Return the edit of one write x, which takes ((written + x - centre) . w) w off; w and centre [batch, d]."""
+        """Return the edit of one write x; w (unit) and centre are [batch, d_model], ``first`` starts a pass."""
 
         def edit(x: Tensor) -> Tensor:
-            x = x.clone()
-            written = x[:, self.positions] if first else self.written + x[:, self.positions]
-            deviation = written.clone()
-            deviation[:, -1] -= centre.to(x.dtype)
-            direction = w.to(x.dtype)[:, None]
-            off = (deviation * direction).sum(-1, keepdim=True) * direction
-            self.written = written - off
-            x[:, self.positions] -= off
-            return x
+            deviation = x[:, -1] - centre.to(x.dtype) + (0.0 if first else self.left)
+            off = (deviation * w.to(x.dtype)).sum(-1, keepdim=True) * w.to(x.dtype)
+            if self.together:
+                self.left = deviation - off
+            return torch.cat([x[:, :-1], (x[:, -1] - off)[:, None]], dim=1)
 
         return edit
 

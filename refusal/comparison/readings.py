@@ -12,23 +12,19 @@ from refusal.circuits.circuit import Circuit
 from refusal.comparison.bootstrap import combine_interval, transfer_interval
 from refusal.comparison.contrast import Contrast
 from refusal.comparison.direction_noise import direction_sd
-from refusal.comparison.directions import accumulated
+from refusal.comparison.directions import unit
 from refusal.comparison.knockout import WRITES, KnockOuts
 from refusal.comparison.transfer import (
     Direct,
     Drops,
     index_of,
     measure_drops,
-    measure_window,
     own_drop,
     transfer_matrix,
     voting_layers,
 )
 from refusal.comparison.verdict import RESIDUAL_SD
 from refusal.models.sites import Site
-
-WINDOW_PROMPTS = 8
-"""Refused prompts a category that the window reading tests: its passes run whole prompts, and cost accordingly."""
 
 
 def reading(
@@ -106,12 +102,7 @@ def circuit_drops(
         net[:, :, site.layer, WRITES.index(site.kind)] = (change * chosen) @ rows
     if not net.any():
         return None
-    return measure_drops(knock_outs, accumulated(net, start), start, stop)
-
-
-def window_drops(knock_outs: KnockOuts, start: int) -> Drops:
-    """Measure the window reading on at most ``WINDOW_PROMPTS`` refused prompts a category, by halves."""
-    return measure_window(knock_outs.limited(WINDOW_PROMPTS), start)
+    return measure_drops(knock_outs, unit(net), start, stop)
 
 
 def _chosen(contrast: Contrast, circuits: Mapping[str, Circuit], site: Site, d_sae: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """Causal transfer: does knocking out what refuses one category stop the refusal of another?
 
-1. Each category's direction of what has been written since block N began: the difference of means of refused and
-   complied prompts (:mod:`refusal.comparison.directions`); for each quarter of the prompts, from the other three.
+1. Each category's direction at every component write (:mod:`refusal.comparison.directions`): that of the difference of
+   means of refused and complied prompts; for each quarter of the prompts, from the other three.
 2. Knock A's directions out from block N on and measure how far the refusal score falls on the refused prompts of every
    category B: drop[A, B].
 3. T_N = mean off-diagonal drop / mean own drop, a ratio of means.
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from refusal.comparison.directions import accumulated, unit, written_directions
+from refusal.comparison.directions import unit, window_directions, write_directions
 from refusal.comparison.knockout import Condition, KnockOuts
 
 VOTING_SHARE = 0.8
@@ -122,16 +122,12 @@ def measure_direct(knock_outs: KnockOuts, voting: Sequence[int], *, seed: int) -
     reach = own_reach(knock_outs, stop)
     start = latest_deciding_start(reach[:, list(voting)].mean(1))
     halves, starts = knock_outs.by_halves(), full_starts(stop, start)
-    written = {n: written_directions(knock_outs.fit, n, stop) for n in starts}
-    random = _random_directions(written[start].shape, np.random.default_rng([seed, 3]))
-    plain = knock_outs.off(written[start], start, stop)
-    controls = [
-        plain,
-        knock_outs.off(written[start], start, stop, freeze_rest=True),
-        knock_outs.off(random, start, stop),
-    ]
-    by_halves = _one_by_one(halves, written_directions(halves.fit, start, stop), start, stop)
-    full = [condition for n in starts for condition in _one_by_one(knock_outs, written[n], n, stop)]
+    directions = write_directions(knock_outs.fit, stop)
+    random = unit(np.random.default_rng([seed, 3]).standard_normal(directions.shape, dtype=np.float32))
+    plain = knock_outs.off(directions, start, stop)
+    controls = [plain, knock_outs.off(directions, start, stop, freeze_rest=True), knock_outs.off(random, start, stop)]
+    by_halves = _one_by_one(halves, write_directions(halves.fit, stop), start, stop)
+    full = [condition for n in starts for condition in _one_by_one(knock_outs, directions, n, stop)]
     # One call for all: the beginnings of the prompts are run once for it.
     falls = np.split(knock_outs.falls(controls + by_halves + full), [len(controls), len(controls) + len(by_halves)])
     own, frozen, control = falls[0][:, np.isin(knock_outs.category, voting)].mean(1)
@@ -146,32 +142,28 @@ def measure_direct(knock_outs: KnockOuts, voting: Sequence[int], *, seed: int) -
     )
 
 
-def _random_directions(shape: Sequence[int], rng: np.random.Generator) -> np.ndarray:
-    """Return a unit direction for each part and category, the same at all writes: the real ones hardly turn, either."""
-    n_parts, n_categories, *_, d_model = shape
-    random = unit(rng.standard_normal((n_parts, n_categories, d_model), dtype=np.float32))
-    return np.broadcast_to(random[:, :, None, None], shape)
-
-
 def own_reach(knock_outs: KnockOuts, stop: int) -> np.ndarray:
     """Return each category's own drop with the directions of all its prompts, [n_starts, n_categories], nats.
 
     No more than its effect counts: what a knock-out takes beyond that is damage, and early ones do most.
     """
     contrast = knock_outs.contrast
-    pooled = knock_outs.fit.pooled_difference(contrast.writes)
-    falls = knock_outs.falls([knock_outs.off(accumulated(pooled, start), start, stop) for start in range(stop)])
+    directions = unit(knock_outs.fit.pooled_difference(contrast.writes))
+    falls = knock_outs.falls([knock_outs.off(directions, start, stop) for start in range(stop)])
     return np.minimum(by_category(falls, knock_outs.category, len(contrast.categories)), contrast.effect())
 
 
-def measure_written(knock_outs: KnockOuts, start: int, stop: int) -> Drops:
-    """Knock out what each category writes when it refuses, in turn."""
-    return measure_drops(knock_outs, written_directions(knock_outs.fit, start, stop), start, stop)
-
-
-def measure_drops(knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int) -> Drops:
+def measure_drops(
+    knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int, *, together: bool = False
+) -> Drops:
     """Knock every category out in turn; arguments as of :meth:`~refusal.comparison.knockout.KnockOuts.off`."""
-    return _drops(knock_outs, start, knock_outs.falls(_one_by_one(knock_outs, directions, start, stop)))
+    return _drops(knock_outs, start, knock_outs.falls(_one_by_one(knock_outs, directions, start, stop, together)))
+
+
+def measure_window(knock_outs: KnockOuts, start: int) -> Drops:
+    """Knock out, at each write of the voting blocks, what has been written since ``start`` (reading ``window``)."""
+    stop = voting_layers(knock_outs.contrast.n_layers)
+    return measure_drops(knock_outs, window_directions(knock_outs.fit, start, stop), start, stop, together=True)
 
 
 def _drops(knock_outs: KnockOuts, start: int, falls: np.ndarray) -> Drops:
@@ -179,24 +171,10 @@ def _drops(knock_outs: KnockOuts, start: int, falls: np.ndarray) -> Drops:
 
 
 def _one_by_one(
-    knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int, *, everywhere: bool = False
+    knock_outs: KnockOuts, directions: np.ndarray, start: int, stop: int, together: bool = False
 ) -> list[Condition]:
     categories = range(directions.shape[1])
-    return [knock_outs.off(directions, start, stop, knocked=c, everywhere=everywhere) for c in categories]
-
-
-def measure_window(knock_outs: KnockOuts, start: int) -> Drops:
-    """Knock out one direction a category: that of all that the voting blocks from ``start`` on write together.
-
-    It is projected off all that is written from there on at every position (method: reading ``window``).
-    """
-    contrast = knock_outs.contrast
-    together = contrast.writes[:, start : voting_layers(contrast.n_layers)].sum((1, 2))
-    difference = unit(knock_outs.fit.difference(together))
-    shape = (*difference.shape[:2], *contrast.writes.shape[1:])
-    directions = np.broadcast_to(difference[:, :, None, None], shape)
-    conditions = _one_by_one(knock_outs, directions, start, contrast.n_layers, everywhere=True)
-    return _drops(knock_outs, start, knock_outs.falls(conditions, whole=True))
+    return [knock_outs.off(directions, start, stop, knocked=c, together=together) for c in categories]
 
 
 def latest_deciding_start(own_drop: np.ndarray) -> int:

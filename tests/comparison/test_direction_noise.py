@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from refusal.comparison.direction_noise import direction_sd
-from refusal.comparison.transfer import index_of, measure_written
+from refusal.comparison.directions import write_directions
+from refusal.comparison.transfer import index_of, measure_drops
 from refusal.models.planted_plan import Plan
 from refusal.prompts.prompt import CATEGORIES
 from tests.comparison.planted_study import plant
@@ -63,7 +64,8 @@ def test_on_few_prompts_it_is_most_of_what_moves_the_index() -> None:
     index, sd = [], []
     for draw in range(16):
         study = plant(Plan(modularity=1.0, n_layers=5), categories=CATEGORIES[:5], n=6, draw=draw)
-        drops = measure_written(study.knock_outs.by_halves(), 2, 4)
+        halves = study.knock_outs.by_halves()
+        drops = measure_drops(halves, write_directions(halves.fit, 4), 2, 4)
         index.append(index_of(drops.matrix(), study.voting))
         sd.append(direction_sd(drops.by_part()[:, study.voting][:, :, study.voting]))
     assert np.sqrt(np.mean(np.square(sd))) == pytest.approx(np.std(index), rel=0.5)

@@ -10,18 +10,16 @@ import pytest
 
 from refusal.circuits.circuit import ERROR, Circuit, Node
 from refusal.comparison.readings import (
-    WINDOW_PROMPTS,
     circuit_drops,
     direct_reading,
     number,
     numbers,
     reading,
-    window_drops,
 )
 from refusal.comparison.transfer import Drops, measure_direct
 from refusal.comparison.verdict import RESIDUAL_SD
 from refusal.models.sites import Site
-from tests.comparison.hand import CATEGORY, HALF, one_mechanism, two_mechanisms
+from tests.comparison.hand import CATEGORY, HALF, two_mechanisms
 
 MLP_1 = Site("mlp", 1)
 ROWS, HALVES = np.array(CATEGORY), np.array(HALF)
@@ -125,12 +123,6 @@ def test_no_circuit_reading_where_circuits_write_nothing(nodes: list[Node]) -> N
     circuits = {"a": circuit("a", *nodes)}
     assert circuit_drops(two_mechanisms(), circuits, features, {MLP_1: ROWS_OF_DICTIONARY}, 1) is None
     assert circuit_drops(two_mechanisms(), circuits, features, {}, 1) is None
-
-
-def test_the_window_reading_is_made_on_few_prompts_of_each_half() -> None:
-    study = one_mechanism()
-    assert window_drops(study, 0).values.shape == (2, 8)
-    assert len(study.limited(WINDOW_PROMPTS).rows) <= 2 * WINDOW_PROMPTS
 
 
 def test_json_has_no_nan() -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from refusal.comparison.directions import accumulated, unit
+from refusal.comparison.directions import unit, write_directions
 from refusal.comparison.knockout import Condition
 from refusal.comparison.transfer import (
     by_category,
     index_of,
-    measure_written,
+    measure_drops,
     own_drop,
     voting_layers,
 )
@@ -33,7 +33,10 @@ def simple(modularity: float) -> PlantedStudy:
 
 
 def transfer(study: PlantedStudy, start: int, stop: int) -> float:
-    return index_of(measure_written(study.knock_outs, start, stop).matrix(), study.voting)
+    knock_outs = study.knock_outs
+    return index_of(
+        measure_drops(knock_outs, write_directions(knock_outs.fit, stop), start, stop).matrix(), study.voting
+    )
 
 
 def test_trap_1_detection_looks_modular_and_gathering_shared_in_every_model() -> None:
@@ -113,7 +116,7 @@ def test_trap_4_one_direction_from_all_categories_opens_them_all_in_a_modular_mo
     contrast, knock_outs = study.contrast, study.knock_outs
     gap = contrast.writes[contrast.refused].mean(0) - contrast.writes[~contrast.refused].mean(0)
     shape = (knock_outs.fit.n_parts, len(contrast.categories), *gap.shape)
-    union = np.broadcast_to(accumulated(gap, DECIDES), shape)
+    union = np.broadcast_to(unit(gap), shape)
     (falls,) = knock_outs.falls([knock_outs.off(union, DECIDES, STOP)])
     assert falls.mean() / contrast.effect().mean() > 0.9
     assert (contrast.score[knock_outs.rows] - falls < 0).all()  # not one refusal is left

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from refusal import InputError
 from refusal.artifacts import read_json
 from refusal.comparison.crossfit import halves
-from refusal.comparison.directions import accumulated, unit
+from refusal.comparison.directions import unit
 from refusal.comparison.knockout import WRITES
 from refusal.comparison.transfer import measure_drops
 from refusal.models.chat import ChatModel, load_chat_model
@@ -103,7 +103,7 @@ def test_knocking_out_the_written_directions_transfers_as_the_truth_says(options
     for layer in plan.deciding:
         columns = study.chat.model.model.layers[layer].mlp.down_proj.weight[:, : len(categories)]
         written[:, :, layer, WRITES.index("mlp")] = columns.detach().numpy().T
-    drops = measure_drops(study.knock_outs, accumulated(written, start), start, plan.deciding.stop).matrix()
+    drops = measure_drops(study.knock_outs, unit(written), start, plan.deciding.stop).matrix()
     np.testing.assert_allclose(drops / np.diag(drops), truth(plan, categories)["transfer"], atol=0.05)
 
 
