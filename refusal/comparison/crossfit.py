@@ -51,7 +51,8 @@ class CrossFit:
     def noise_scale(self) -> np.ndarray:
         """Return 1 / n_refused + 1 / n_complied of each difference, [n_parts, n_categories]; none counts as one."""
         rows = self._others()[:, None] & (self.contrast.category == np.arange(len(self.contrast.categories))[:, None])
-        return sum(1 / np.maximum((rows & (self.contrast.refused == kind)).sum(-1), 1) for kind in (True, False))
+        n_refused, n_complied = ((rows & (self.contrast.refused == kind)).sum(-1) for kind in (True, False))
+        return 1 / np.maximum(n_refused, 1) + 1 / np.maximum(n_complied, 1)
 
     def _others(self) -> np.ndarray:
         """Return whether a prompt is outside each part, bool [n_parts, n_prompts]."""

@@ -14,8 +14,8 @@ from refusal.models.planted_plan import Plan
 from refusal.prompts.prompt import CATEGORIES
 from tests.comparison.planted_study import plant
 
-FEW, MOST_MORE = 4, 60  # refused prompts a category, and so many more at most, for the time it takes
-MODULARITIES, DRAWS, CHATTER = (0.38, 0.4, 0.6, 0.8), range(6), 0.6
+FEW, MOST_MORE = 6, 60  # refused prompts a category, and so many more at most, for the time it takes
+MODULARITIES, DRAWS, CHATTER = (0.4, 0.42, 0.45, 0.48), range(6), 3.0
 
 
 def verdict(modularity: float, n: int, draw: int) -> Verdict:
