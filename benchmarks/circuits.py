@@ -44,7 +44,6 @@ from refusal.circuits.importances import mean_by_site  # noqa: E402
 from refusal.circuits.select import choose_nodes  # noqa: E402
 from refusal.models.chat import ChatModel, load_chat_model  # noqa: E402
 from refusal.models.sites import KINDS, Site  # noqa: E402
-from refusal.models.suffix import whole_batches  # noqa: E402
 from refusal.prompts.mini import read_mini  # noqa: E402
 from refusal.prompts.prompt import Prompt  # noqa: E402
 from refusal.prompts.select import cap  # noqa: E402
@@ -129,9 +128,12 @@ def experiment_of(chat: ChatModel, prompts: Sequence[Prompt], sites: Sequence[Si
 
 def forward(experiment: Experiment) -> None:
     """Run the prompts once, whole."""
+    chat, size = experiment.chat, experiment.batch_size
+    by_length = sorted(experiment.encoded, key=lambda prompt: len(prompt.ids))
     with torch.no_grad():
-        for batch in whole_batches(experiment.chat, experiment.encoded, batch_size=experiment.batch_size):
-            batch.logits()
+        for start in range(0, len(by_length), size):
+            inputs = chat.pad(by_length[start : start + size], "left").inputs()
+            chat.model(**inputs, use_cache=False, logits_to_keep=1)
 
 
 def attribute(experiment: Experiment) -> None:

@@ -55,31 +55,11 @@ class SuffixBatch:
         return output.logits[:, -1].float(), output.past_key_values
 
 
-@dataclass
-class WholeBatch:
-    """Prompts that every pass runs from their first token, for interventions at all positions."""
-
-    index: np.ndarray
-    """Which of the prompts these are, int [batch]."""
-    _model: Any
-    _batch: Batch
-
-    def logits(self) -> Tensor:
-        """Run the prompts under whatever hooks are active; return float32 [batch, vocab]."""
-        return self._model(**self._batch.inputs(), use_cache=False, logits_to_keep=1).logits[:, -1].float()
-
-
 def copied(cache: Any) -> Any:
     """Return a cache for a pass to append to; the tensors themselves are shared."""
     own = copy.copy(cache)
     own.layers = [copy.copy(layer) for layer in cache.layers]
     return own
-
-
-def whole_batches(chat: ChatModel, prompts: Sequence[Encoded], *, batch_size: int = 64) -> Iterator[WholeBatch]:
-    """Yield the prompts in batches of similar length."""
-    for index in _by_length(prompts, batch_size):
-        yield WholeBatch(index, chat.model, chat.pad([prompts[i] for i in index], "left"))
 
 
 def suffix_batches(

@@ -6,7 +6,7 @@ import torch
 from refusal.models.chat import ChatModel
 from refusal.models.hooks import editing, reading
 from refusal.models.sites import parse_site
-from refusal.models.suffix import suffix_batches, whole_batches
+from refusal.models.suffix import suffix_batches
 from refusal.prompts.prompt import Prompt
 
 SITES = [parse_site(name) for name in ("attention_0", "mlp_2", "residuals_5")]
@@ -71,11 +71,3 @@ def test_gradients_flow_through_the_suffix(planted: ChatModel, prompts: list[Pro
         batch.logits().sum().backward()
     assert seen[0].grad is not None
     assert seen[0].grad.abs().sum() > 0
-
-
-def test_whole_batches_reach_every_position(planted: ChatModel, prompts: list[Prompt]):
-    encoded = [planted.encode(prompt.text) for prompt in prompts[:5]]
-    batch = next(iter(whole_batches(planted, encoded)))
-    with reading(planted.model, SITES) as read:
-        batch.logits()
-    assert read[SITES[0]].shape == (5, max(len(one.ids) for one in encoded), planted.d_model)
