@@ -43,7 +43,7 @@ from refusal.models.sites import Site
 
 TRAINING_FOLDS = ("calibration", "train")
 MIN_ROWS_PER_RANK = 32  # fewer on average, and a process might get none of a batch
-AHEAD = 4  # batches that are read in advance
+AHEAD = 4  # most batches that are read in advance
 
 
 class RowStream(IterableDataset[Tensor]):
@@ -117,8 +117,9 @@ class RowStream(IterableDataset[Tensor]):
             self._ahead.clear()
             self._draws.go_to(self._place)
             self._reader, self._process = ThreadPoolExecutor(1, "rows"), os.getpid()
-        while len(self._ahead) <= AHEAD:
-            self._ahead.append(self._reader.submit(self._prepare))
+        if len(self._ahead) <= AHEAD // 2:  # several at once: waking the thread holds up a small step
+            while len(self._ahead) <= AHEAD:
+                self._ahead.append(self._reader.submit(self._prepare))
         rows, self._place = self._ahead[0].result()  # where this raises, it does so again
         self._ahead.popleft()
         return torch.from_numpy(rows)

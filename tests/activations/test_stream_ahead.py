@@ -45,6 +45,16 @@ def test_batches_are_read_before_they_are_asked_for_but_only_a_few(mixed: Activa
     assert stream.state_dict()["batches"] == 1
 
 
+def test_the_thread_is_woken_for_several_batches_at_once(mixed: ActivationStore) -> None:
+    stream = stream_of(mixed)
+    drawn = []
+    for _ in range(8):
+        next(stream)
+        assert becomes_true(lambda: all(batch.done() for batch in stream._ahead))
+        drawn.append(stream._draws.place.batches)
+    assert drawn == [5, 5, 5, 8, 8, 8, 11, 11]
+
+
 def test_an_error_is_raised_where_the_rows_are_asked_for_and_loses_none(tmp_path: Path) -> None:
     store = write_store(tmp_path, [("hate", "toxic", "train", 300, 5)])
     whole, stream = (stream_of(store, memory_bytes=1000) for _ in range(2))
