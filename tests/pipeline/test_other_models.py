@@ -39,7 +39,7 @@ class Case:
 
 
 QUICK_CASE = Case(
-    Plan(modularity=0.5, n_layers=5, decision_layer=3, groups=PAIRS[:2], decoy=1.0, seed=7),
+    Plan(modularity=0.6, n_layers=5, decision_layer=3, groups=PAIRS[:2], decoy=1.0, seed=7),
     "mixed",
     "Some Model (v2)",
     categories=CATEGORIES[:4],
