@@ -19,6 +19,8 @@ from refusal import InputError
 from refusal.artifacts import read_json, write_json
 
 OUTCOME = "outcome.json"
+_UNWRITTEN: dict[Path, dict[str, Any]] = {}
+"""Outcomes that a full disk did not take, by folder: this process knows them all the same, and can say them."""
 
 
 def job_folder(config: DictConfig) -> Path:
@@ -28,11 +30,18 @@ def job_folder(config: DictConfig) -> Path:
 
 def note(folder: Path, **facts: object) -> None:
     """Add facts to a job's outcome."""
-    write_json(folder / OUTCOME, {**read(folder), **{name: _plain(value) for name, value in facts.items()}})
+    outcome = {**read(folder), **{name: _plain(value) for name, value in facts.items()}}
+    try:
+        write_json(folder / OUTCOME, outcome)
+        _UNWRITTEN.pop(folder, None)
+    except InputError:
+        _UNWRITTEN[folder] = outcome
 
 
 def read(folder: Path) -> dict[str, Any]:
     """Return a job's outcome so far, empty where there is none."""
+    if folder in _UNWRITTEN:
+        return _UNWRITTEN[folder]
     return read_json(folder / OUTCOME) if (folder / OUTCOME).is_file() else {}
 
 

@@ -8,7 +8,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
 from refusal import InputError
-from refusal.callbacks.handover import failing, note, one_line, read
+from refusal.artifacts import read_json
+from refusal.callbacks.handover import OUTCOME, failing, note, one_line, read
 from refusal.callbacks.outcome import Outcome
 from refusal.callbacks.steps import Discovery, Heatmaps, Report
 from refusal.config.options import register
@@ -68,6 +69,17 @@ def test_facts_add_up(tmp_path: Path) -> None:
     note(tmp_path, a={"mlp_1": Path("x")}, b=[Path("y")])
     note(tmp_path, c=1)
     assert read(tmp_path) == {"a": {"mlp_1": "x"}, "b": ["y"], "c": 1}
+
+
+def test_an_outcome_that_the_disk_refuses_is_known_all_the_same(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.write_text("")  # a file: nothing can be written in it
+    note(folder, status="started")
+    note(folder, status="failed", error="No space left on device")
+    assert read(folder) == {"status": "failed", "error": "No space left on device"}
+    folder.unlink()
+    note(folder, status="done")
+    assert read_json(folder / OUTCOME) == {"status": "done", "error": "No space left on device"}
 
 
 def test_an_error_in_one_line() -> None:
