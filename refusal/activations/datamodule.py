@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
 
 from refusal.activations.samplers import Sampler
 from refusal.activations.source import KINDS, MEMORY_BYTES
@@ -68,14 +67,13 @@ class ActivationDataModule(pl.LightningDataModule):
                 self._stream.load_state_dict(self._state)
         return self._stream
 
-    def train_dataloader(self) -> DataLoader[Tensor]:
+    def train_dataloader(self) -> Iterable[Tensor]:
         """Return the training batches [n_sites, batch, d_model]."""
-        return DataLoader(_Batches(self.stream, self._n_steps), batch_size=None)
+        return _Batches(self.stream, self._n_steps)
 
-    def val_dataloader(self) -> DataLoader[Tensor]:
+    def val_dataloader(self) -> Iterable[Tensor]:
         """Return the held-out batches [n_sites, batch, d_model], from their beginning."""
-        rows = self._open(HELDOUT)
-        return DataLoader(_Batches(rows, self._n_heldout, restart=True), batch_size=None)
+        return _Batches(self._open(HELDOUT), self._n_heldout, restart=True)
 
     def state_dict(self) -> dict[str, Any]:
         """Return where the training rows are up to."""
@@ -96,7 +94,7 @@ class ActivationDataModule(pl.LightningDataModule):
         return RowStream(self._store, self._sites, self._sampler, folds=folds, rank=rank, world=world, **self._options)
 
 
-class _Batches(IterableDataset[Tensor]):
+class _Batches:
     """So many batches of a stream; its length tells Lightning not to fetch ahead, so that the state is exact."""
 
     def __init__(self, stream: RowStream, n_batches: int, *, restart: bool = False) -> None:

@@ -25,8 +25,6 @@ from refusal.sae.training.progress_bar import ProgressBar
 from refusal.sae.training.side_by_side import SideBySide, is_continued, log_points
 
 EXPECTED_WARNINGS = (
-    ".*does not have many workers",  # the stream reads ahead itself
-    ".*IterableDataset. has .__len__. defined",  # one process reads it
     ".*passed in a .val_dataloader. but have no .validation_step",  # see ``fit``
     ".*isinstance.treespec, LeafSpec.. is deprecated",  # within Lightning
     ".*GPU available but not used",  # trainer=cpu
