@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from refusal.calibration.family import Member
     from refusal.calibration.ledger import Ledger
 
-CLAIM_SEED, TUNING_SEED = 100, 3
+CLAIM_SEED, TUNING_SEED = 102, 3
 QUICK_MODELS, QUICK_CIRCUITS, QUICK_NULLS = 6, 1, 100
 NULLS = 1000
 
