@@ -35,7 +35,7 @@ from refusal.report.words import agrees, claims, extremes, over_refusal
 READINGS = {
     "direct": "Each category's own direction, knocked out at every component write from N on; it is the index",
     "circuit": "The same with the net write of the category's circuit in place of its direction",
-    "window": "One direction a category, from all that the blocks write together",
+    "window": "At each write, all that has been written since N is taken off together",
 }
 TESTS = {
     "distinguishable": (

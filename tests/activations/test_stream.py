@@ -183,6 +183,7 @@ def test_a_batch_mixes_prompts_like_a_true_shuffle(tmp_path: Path) -> None:
         assert max(whole.values()) - min(whole.values()) < 20  # 32 times each on average
 
 
+@pytest.mark.slow
 def test_a_batch_of_few_pieces_of_many_shards_still_mixes_their_prompts(tmp_path: Path) -> None:
     store = write_store(tmp_path, [("hate", "safe", "train", 128, 32)] * 20)
     # pieces of 1,024 rows, two of each of the 16 lanes at a time, of 80 in all

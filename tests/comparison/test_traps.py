@@ -90,7 +90,7 @@ def conclusion(study: PlantedStudy) -> Verdict:
     )
 
 
-@pytest.mark.parametrize("n_layers", [5, 6, 8, 10])
+@pytest.mark.parametrize("n_layers", [5, 8])
 @pytest.mark.parametrize("modularity", [0.0, 0.5])
 def test_trap_3_a_model_that_decides_in_its_last_fifth_is_inconclusive(n_layers: int, modularity: float) -> None:
     # There, knocking out detection stops refusal, too, and looks modular whatever the truth (where detection comes as
@@ -102,7 +102,7 @@ def test_trap_3_a_model_that_decides_in_its_last_fifth_is_inconclusive(n_layers:
         assert found.reason.endswith("of the effect passes through the last fifth of the blocks")
 
 
-@pytest.mark.parametrize("n_layers", [5, 6, 8, 10])
+@pytest.mark.parametrize("n_layers", [5, 8])
 @pytest.mark.parametrize(("modularity", "word"), [(0.0, "monolithic"), (0.5, "mixed"), (1.0, "modular")])
 def test_a_model_that_decides_in_its_last_voting_block_has_a_verdict(n_layers: int, modularity: float, word: str):
     plan = Plan(modularity=modularity, n_layers=n_layers, decision_layer=voting_layers(n_layers) - 1)

@@ -57,6 +57,7 @@ def test_two_processes_train_what_one_does(store: ActivationStore, tmp_path: Pat
     assert len(curves[1].splitlines()) == 1 + 30 + 2  # header, steps, and each autoencoder's held-out figures
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_a_process_is_one_line(
     store: ActivationStore, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ):

@@ -7,6 +7,8 @@ import shutil
 import time
 from pathlib import Path
 
+import pytest
+
 from refusal.activations.store import ActivationStore
 from refusal.circuits.circuit import load_circuit
 from tests.pipeline.whole import (
@@ -104,6 +106,7 @@ def test_a_report_is_made_again_from_what_is_there(study: Path) -> None:
     assert done.states == states
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_build_once(tmp_path: Path, study: Path) -> None:
     processes = [start(tmp_path, "discover", *SMALL) for _ in range(2)]
     results = [finish(process) for process in processes]

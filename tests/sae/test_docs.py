@@ -18,6 +18,7 @@ PRINTED = {re.split(r" {3,}", line)[0] for line in re.findall(r"^    python (.*)
 COMMANDS = sorted(one for one in PRINTED if not any(other.startswith(f"{one} ") for other in PRINTED))  # the longest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_examples_run(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
