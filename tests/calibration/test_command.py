@@ -21,6 +21,7 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_index_is_the_planted_truth(out: Path) -> None:
     figures = read_json(out / "calibration.json")["figures"]
     assert (figures["models"], figures["confidently_wrong"]) == (6, 0)
@@ -29,6 +30,7 @@ def test_the_index_is_the_planted_truth(out: Path) -> None:
     assert figures["slowest_seconds"] <= 20
 
 
+@pytest.mark.slow
 def test_causal_methods_find_the_planted_nodes_and_stats_takes_the_decoy(out: Path) -> None:
     found = read_json(out / "calibration.json")
     assert len(found["nodes"]) == 1
@@ -37,6 +39,7 @@ def test_causal_methods_find_the_planted_nodes_and_stats_takes_the_decoy(out: Pa
     assert max(found["figures"][f"decoy_{method}"] for method in ("atp", "ig", "exact")) <= 0.05
 
 
+@pytest.mark.slow
 def test_it_is_shown_as_page_and_picture(out: Path) -> None:
     page = (out / "calibration.md").read_text()
     assert "verdict right where the truth is clear" in page
@@ -44,6 +47,7 @@ def test_it_is_shown_as_page_and_picture(out: Path) -> None:
     assert (out / "calibration.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again_and_comes_out_the_same(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ from refusal.config.schemas import PlantedModel
 from tests.commands import Runner, pretend
 
 
+@pytest.mark.slow
 def test_the_experiment_sweeps_the_planted_modularity(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -30,6 +30,7 @@ def test_the_page_names_every_group_choice_and_option(command: str, run: Runner)
     assert run(command, "sae.k=3", "-h").out == page.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_its_three_examples_run_as_printed(command: str, run: Runner, pipeline: Pretended) -> None:
     page = run(command, "--help").out

@@ -281,6 +281,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_at_each_stage(fails: Fails, study: Path, small_disk: Path) -> None:
     def fill(*, left_free: int) -> None:
         with (small_disk / "filler").open("wb") as filler:

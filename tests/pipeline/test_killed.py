@@ -12,6 +12,7 @@ from tests.pipeline.warm import Started
 from tests.pipeline.whole import SITES, SMALL, finish, leftovers, start, succeed, verdict
 
 
+@pytest.mark.slow
 def test_a_killed_study_ends_as_one_left_alone(tmp_path: Path, study: Path) -> None:
     home = tmp_path / "outputs" / "planted"
 

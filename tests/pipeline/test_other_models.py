@@ -38,7 +38,7 @@ class Case:
     options: tuple[str, ...] = ()
 
 
-QUICK_CASE = Case(
+FIRST_CASE = Case(
     Plan(modularity=0.6, n_layers=5, decision_layer=3, groups=PAIRS[:2], decoy=1.0, seed=7),
     "mixed",
     "Some Model (v2)",
@@ -50,7 +50,7 @@ QUICK_CASE = Case(
     line_break="\r\n",
     options=("experiment=orbench_balanced",),
 )
-SLOW_CASES = [
+CASES = [
     Case(Plan(modularity=0.0, n_layers=9, decision_layer=3, decoy=2.0, seed=21), "monolithic", "model.bin", words=2),
     Case(Plan(modularity=1.0, n_layers=8, decision_layer=5, noise=0.1, seed=22), "modular", "m", template=SYSTEM),
     Case(Plan(modularity=0.5, n_layers=12, decision_layer=6, seed=23), "mixed", "0", mark="\ufeff", words=4),
@@ -64,11 +64,12 @@ SLOW_CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case",
     [
-        pytest.param(QUICK_CASE, id="quick"),
-        *(pytest.param(case, id=str(case.plan.seed), marks=pytest.mark.slow) for case in SLOW_CASES),
+        pytest.param(FIRST_CASE, id="first"),
+        *(pytest.param(case, id=str(case.plan.seed)) for case in CASES),
     ],
 )
 def test_the_answer_is_the_planted_one(case: Case, tmp_path: Path) -> None:

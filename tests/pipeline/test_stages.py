@@ -123,6 +123,7 @@ SIDES = ("", "_safe", "_hard", "_toxic")
 MEASURED = ("transfer.h5", *(f"attribution{side}.h5" for side in SIDES))
 
 
+@pytest.mark.slow
 def test_every_artifact_has_its_name(tmp_path: Path) -> None:
     options = ("sampler=uniform", "circuits=ig", "circuits.separate_safe_toxic=true")
     thresholds = ("circuits.node_threshold=0.1", "circuits.edge_threshold=0.01")
